@@ -1,0 +1,1 @@
+"""Sound: PCM conversion, sinks, the jitter buffer and the player."""

@@ -1,0 +1,1 @@
+"""The KugelAudio wire protocol, for the client and for the gateway."""

@@ -1,0 +1,1 @@
+"""The words everybody shares: announcements, PCM, reports, errors, time."""

@@ -1,0 +1,1 @@
+"""The MQTT door: topics, payloads, and the connection."""

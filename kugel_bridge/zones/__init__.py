@@ -1,0 +1,1 @@
+"""A place in the house: its sink, its volume, its silence."""
