@@ -166,6 +166,8 @@ class Announcement:
     reply_to: tuple[ReplyAddress, ...] = ()
     delivery: str = ""
     """Tells a redelivery of the same broker message from a new message; empty = cannot recur."""
+    redelivered: bool = False
+    """The broker says that it sent this message before (MQTT's DUP flag)."""
     ignored: tuple[str, ...] = field(default=(), compare=False)
     """Fields the caller sent that mean nothing to us."""
 

@@ -63,6 +63,10 @@ class NothingToSayError(PermanentError):
     """No rung of the ladder can say it, and waiting would not help."""
 
 
+class OutdatedError(PermanentError):
+    """It was true when it was asked for, and is not any more."""
+
+
 # --- devices and disks ----------------------------------------------------------------
 
 

@@ -1,0 +1,1 @@
+"""Decides: who speaks now, from which source, and what becomes of the rest."""

@@ -1,0 +1,404 @@
+"""Decides what one zone says next, and tells what became of it.
+
+The way of an announcement here: `submit` puts it into the waiting list; `run` takes the first
+that is due and performs it; every step is told as a Report. The disk is never on the way to the
+first sound: only what has to wait is written down (see `keeping.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from kugel_bridge.conductor.keeping import Keeping
+from kugel_bridge.conductor.performance import Performance
+from kugel_bridge.conductor.rules import LevelRules, Switches
+from kugel_bridge.conductor.script import Alerts, Delivery, script_of
+from kugel_bridge.conductor.turn import Interruption, Past, Turn, milliseconds
+from kugel_bridge.model.announcement import Announcement, ReplyAddress
+from kugel_bridge.model.clock import Clock
+from kugel_bridge.model.errors import BridgeError, DeviceError, OutdatedError, RetryableError
+from kugel_bridge.model.report import Outcome, Report, Step
+from kugel_bridge.model.status import PlayState
+from kugel_bridge.queue.policy import Entry, WaitingList, is_expired
+from kugel_bridge.speech.ladder import Ladder
+from kugel_bridge.zones.zone import Zone
+
+logger = logging.getLogger(__name__)
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+"""Waits between tries double up to this; a wish of the service's own wins."""
+UNTIL_RELEASED = float("inf")
+QUIET = "quiet hours"
+
+
+class Conductor:
+    """One zone's announcements, from arrival to outcome."""
+
+    def __init__(
+        self,
+        zone: Zone,
+        *,
+        ladder: Ladder,
+        alerts: Alerts,
+        delivery: Delivery,
+        rules: LevelRules,
+        switches: Switches,
+        waiting: WaitingList,
+        keeping: Keeping,
+        clock: Clock,
+        on_report: Callable[[Report], None],
+    ) -> None:
+        self.zone = zone
+        self._ladder, self._alerts, self._delivery = ladder, alerts, delivery
+        self._rules, self._switches = rules, switches
+        self._waiting, self._keeping, self._clock = waiting, keeping, clock
+        self._on_report = on_report
+        self._turn: Turn | None = None
+        self._wake = asyncio.Event()
+        self._unannounced: set[str] = set()
+        """Ids whose `queued` step is told only if they do not start at once."""
+        self._past: dict[str, Past] = {}
+
+    # --- what the doors and controls ask --------------------------------------------------
+
+    @property
+    def state(self) -> PlayState:
+        """What the zone does now."""
+        if self._turn is not None:
+            heard = self._turn.first_sound_s is not None
+            return PlayState.SPEAKING if heard else PlayState.SYNTHESIZING
+        return PlayState.PAUSED if self._switches.paused else PlayState.IDLE
+
+    @property
+    def speaking(self) -> Announcement | None:
+        """The announcement that has the floor, if any."""
+        return self._turn.entry.announcement if self._turn else None
+
+    @property
+    def waiting(self) -> WaitingList:
+        """What is still to be said, in order."""
+        return self._waiting
+
+    def submit(self, entry: Entry) -> None:
+        """Take an announcement for this zone; it starts at once if nothing else speaks."""
+        announcement = entry.announcement
+        for old, reason in self._waiting.add(entry):
+            outcome = Outcome.REPLACED if reason == "replaced" else Outcome.SKIPPED
+            self._end(old, outcome, reason)
+        if entry not in self._waiting:
+            return  # the list was full, and this was the least urgent
+        self._unannounced.add(announcement.id)
+        if self._turn is not None or self._held(entry) or not self._is_next(entry):
+            self._tell_queued(entry)
+            self._keeping.watch(entry)
+            self._preempt_for(announcement)
+        self._wake.set()
+
+    def reload(self, entries: list[Entry]) -> None:
+        """Take up what the last run of the program left."""
+        for entry in entries:
+            for old, reason in self._waiting.add(entry):
+                outcome = Outcome.REPLACED if reason == "replaced" else Outcome.SKIPPED
+                self._end(old, outcome, reason)
+        self._wake.set()
+
+    def has(self, announcement_id: str) -> bool:
+        """Whether an announcement with this id waits or speaks here."""
+        if self._turn and self._turn.entry.announcement.id == announcement_id:
+            return True
+        return announcement_id in self._waiting
+
+    def add_replies(self, announcement_id: str, addresses: tuple[ReplyAddress, ...]) -> None:
+        """Answer further callers too, who sent the same id again."""
+
+        def with_replies(entry: Entry) -> Entry:
+            known = entry.announcement.reply_to
+            more = tuple(address for address in addresses if address not in known)
+            announcement = replace(entry.announcement, reply_to=known + more)
+            return replace(entry, announcement=announcement)
+
+        if self._turn and self._turn.entry.announcement.id == announcement_id:
+            self._turn.entry = with_replies(self._turn.entry)
+        for entry in self._waiting.remove(lambda e: e.announcement.id == announcement_id):
+            self._waiting.put_back(with_replies(entry))
+
+    def interrupt(self, why: Interruption) -> bool:
+        """Cut what speaks now; False when nothing does."""
+        if self._turn is None or self._turn.interruption is not None:
+            return False
+        self._turn.interruption = why
+        self._turn.task.cancel()
+        return True
+
+    def refuse(self, entry: Entry, reason: str) -> None:
+        """End an announcement as skipped before it is taken."""
+        self._end(entry, Outcome.SKIPPED, reason)
+
+    def skip(self, matches: Callable[[Announcement], bool]) -> int:
+        """End what waits or speaks and matches; returns how many."""
+        gone = self._waiting.remove(lambda entry: matches(entry.announcement))
+        for entry in gone:
+            self._end(entry, Outcome.SKIPPED, Interruption.SKIP.value)
+        speaking = self.speaking
+        cut = speaking is not None and matches(speaking) and self.interrupt(Interruption.SKIP)
+        return len(gone) + cut
+
+    def clear(self) -> int:
+        """End everything that waits; returns how many."""
+        gone = self._waiting.remove(lambda _: True)
+        for entry in gone:
+            self._end(entry, Outcome.SKIPPED, "cleared")
+        return len(gone)
+
+    def switched(self) -> None:
+        """Look at the switches again."""
+        if self._switches.paused:
+            self.interrupt(Interruption.PAUSE)
+        if not self._switches.quiet:
+            self._release(lambda entry: entry.reason == QUIET)
+        self._wake.set()
+
+    def cloud_is_back(self) -> None:
+        """Try what waited for the cloud now."""
+        self._release(lambda entry: entry.retry_at_s > 0 and entry.reason != QUIET)
+        self._wake.set()
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Perform what is due, one after the other, until cancelled."""
+        while True:
+            entry = await self._next()
+            await self._take_turn(entry)
+
+    async def lay_down(self) -> None:
+        """Write down everything not yet said: the end of the program's run."""
+        await self._keeping.lay_down(list(self._waiting))
+
+    async def _next(self) -> Entry:
+        """Wait for the next entry that may be spoken now."""
+        while True:
+            now = self._clock.now()
+            for entry in self._waiting.expired(now):
+                self._end(entry, Outcome.EXPIRED, "not spoken in time")
+            if not self._switches.paused:
+                while (entry := self._waiting.take(now)) is not None:
+                    if self._switches.silences(entry.announcement):
+                        self._end(entry, Outcome.SKIPPED, "muted")
+                    elif self._switches.holds(entry.announcement):
+                        self._defer(entry, QUIET, UNTIL_RELEASED)
+                    else:
+                        return entry
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._waiting.next_wake(now)):
+                    await self._wake.wait()
+
+    async def _take_turn(self, entry: Entry) -> None:
+        """Perform one entry to its end, or to the point where something cut it."""
+        announcement = entry.announcement
+        rule = self._rules[announcement.priority]
+        self._keeping.unwatch(entry)
+        entry = replace(entry, attempts=entry.attempts + 1)
+        try:
+            cues = script_of(announcement, self._delivery_now(), self._alerts, entry.resume_at)
+        except BridgeError as error:
+            self._end(entry, Outcome.FAILED, str(error))
+            return
+        performance = Performance(
+            cues,
+            self._ladder,
+            cache=announcement.cache,
+            first_sound_s=rule.first_sound_s,
+            offline=announcement.offline or rule.offline,
+            is_outdated=lambda: is_expired(entry, self._clock.now()),
+        )
+        self.zone.begin()
+        try:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(self._perform(performance), name=f"{self.zone.name} turn")
+                began_s = self._clock.now().monotonic_s
+                past = self._past.get(announcement.id, Past())
+                turn = Turn(entry, performance, self.zone.player, task, began_s, past)
+                self._turn = turn
+        except asyncio.CancelledError:
+            # The program ends: what was not heard yet is kept for the next run.
+            if task.cancelled():
+                self._waiting.put_back(turn.resumed())
+            elif isinstance(result := task.result(), Report):
+                self._finish(result)
+            raise
+        finally:
+            self._turn = None
+            self.zone.end()
+        if task.cancelled():
+            self._was_cut(turn)
+        elif isinstance(result := task.result(), Report):
+            self._finish(result)
+        else:
+            self._retry_later(turn, result)
+
+    async def _perform(self, performance: Performance) -> Report | RetryableError:
+        """Play it; the report of its outcome, or why it has to be tried again later."""
+        turn = self._turn
+        assert turn is not None
+        player = self.zone.player
+        try:
+            await self.zone.sink.open()
+            turn.playing = True
+            async with contextlib.aclosing(performance.sound()) as sound:
+                await player.play(
+                    sound, percent=lambda: self._percent(turn), on_first_sound=self._heard_first
+                )
+        except OutdatedError as error:
+            return self._facts(turn, Outcome.EXPIRED, str(error))
+        except DeviceError as error:
+            return error
+        except RetryableError as error:
+            # Once something was heard, nobody wants the beginning again.
+            if turn.first_sound_s is None:
+                return error
+            return self._facts(turn, Outcome.FAILED, str(error))
+        except BridgeError as error:
+            return self._facts(turn, Outcome.FAILED, str(error))
+        return self._facts(turn, Outcome.FINISHED)
+
+    def _was_cut(self, turn: Turn) -> None:
+        """End what was cut by request; keep what has to make way for a moment."""
+        why = turn.interruption
+        if why in (Interruption.STOP, Interruption.SKIP):
+            self._finish(self._facts(turn, Outcome.SKIPPED, why.value))
+            return
+        if why is Interruption.PREEMPT:
+            self._on_report(self._facts(turn, Step.PREEMPTED))
+        entry = turn.resumed()
+        self._remember(turn)
+        self._waiting.put_back(entry)
+        self._keeping.watch(entry)
+
+    # --- steps and outcomes ---------------------------------------------------------------
+
+    def _heard_first(self) -> None:
+        turn = self._turn
+        if turn is None or turn.first_sound_s is not None:
+            return
+        turn.first_sound_s = self._clock.now().monotonic_s
+        self._tell_queued(turn.entry)
+        self._on_report(self._facts(turn, Step.STARTED))
+
+    def _facts(self, turn: Turn, event: Step | Outcome, reason: str = "") -> Report:
+        return turn.report(event, self._clock.now(), reason)
+
+    def _end(self, entry: Entry, outcome: Outcome, reason: str) -> None:
+        """The outcome of something that never had its turn, or lost it before any sound."""
+        now = self._clock.now()
+        queued_ms = milliseconds(now.monotonic_s - entry.announcement.received.monotonic_s)
+        self._finish(
+            Report(
+                event=outcome,
+                announcement=entry.announcement,
+                zone=self.zone.name,
+                at=now,
+                reason=reason,
+                queued_ms=queued_ms,
+                attempts=entry.attempts,
+            )
+        )
+
+    def _finish(self, report: Report) -> None:
+        self._unannounced.discard(report.announcement.id)
+        self._past.pop(report.announcement.id, None)
+        self._on_report(report)
+        self._keeping.ended(report)
+
+    def _tell_queued(self, entry: Entry) -> None:
+        if entry.announcement.id in self._unannounced:
+            self._unannounced.discard(entry.announcement.id)
+            received = entry.announcement.received
+            self._on_report(
+                Report(
+                    event=Step.QUEUED,
+                    announcement=entry.announcement,
+                    zone=self.zone.name,
+                    at=received,
+                )
+            )
+
+    # --- later ------------------------------------------------------------------------------
+
+    def _retry_later(self, turn: Turn, error: RetryableError) -> None:
+        entry = turn.resumed()
+        wait_s = error.retry_after_s
+        if wait_s is None:
+            wait_s = min(RETRY_FIRST_S * 2 ** min(entry.attempts - 1, 10), RETRY_MAX_S)
+            wait_s *= random.uniform(0.8, 1.2)
+        self._remember(turn)
+        self._tell_queued(entry)
+        self._defer(entry, str(error), self._clock.now().monotonic_s + wait_s)
+
+    def _defer(self, entry: Entry, reason: str, retry_at_s: float) -> None:
+        """Put an entry back until `retry_at_s` (monotonic s), and say so."""
+        entry = replace(entry, reason=reason, retry_at_s=retry_at_s)
+        now = self._clock.now()
+        if is_expired(entry, now):
+            self._end(entry, Outcome.EXPIRED, reason)
+            return
+        self._waiting.put_back(entry)
+        known = retry_at_s != UNTIL_RELEASED
+        self._on_report(
+            Report(
+                event=Step.DEFERRED,
+                announcement=entry.announcement,
+                zone=self.zone.name,
+                at=now,
+                reason=reason,
+                attempts=entry.attempts,
+                retry_at_s=now.wall_s + retry_at_s - now.monotonic_s if known else None,
+            )
+        )
+        self._keeping.watch(entry)
+
+    def _remember(self, turn: Turn) -> None:
+        self._past[turn.entry.announcement.id] = turn.as_past()
+
+    def _release(self, matches: Callable[[Entry], bool]) -> None:
+        for entry in self._waiting.remove(matches):
+            self._waiting.put_back(replace(entry, retry_at_s=0.0, reason=""))
+
+    # --- small questions ----------------------------------------------------------------------
+
+    def _held(self, entry: Entry) -> bool:
+        return self._switches.paused or self._switches.holds(entry.announcement)
+
+    def _is_next(self, entry: Entry) -> bool:
+        return self._waiting.peek(self._clock.now()) is entry
+
+    def _preempt_for(self, announcement: Announcement) -> None:
+        speaking = self.speaking
+        if speaking is None or self._switches.paused:
+            return
+        stops = announcement.priority.preempts or announcement.preempt
+        if stops and announcement.priority.rank < speaking.priority.rank:
+            self.interrupt(Interruption.PREEMPT)
+
+    def _percent(self, turn: Turn) -> float:
+        wish = turn.entry.announcement.volume
+        return self.zone.volume if wish is None else wish.applied_to(self.zone.volume)
+
+    def _delivery_now(self) -> Delivery:
+        chime = self._switches.chime
+        usual = self.zone.chime if chime is None else chime
+        if usual is True:
+            usual = self._delivery.default_chime
+        return replace(
+            self._delivery,
+            language=self._switches.language,
+            voice=self._switches.voice,
+            chime=usual or None,
+        )

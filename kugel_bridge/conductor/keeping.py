@@ -1,0 +1,138 @@
+"""Keeps what has to wait: writes it down in time, and tells the sender when it is safe.
+
+A message is acknowledged when it was spoken or when its row is on the disk, whichever comes
+first. What starts at once is never written. What waits is written after a moment, sooner if the
+broker holds no copy of it, and at once when so much is unacknowledged that the broker would
+soon deliver nothing more, not even a "stop".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+
+from kugel_bridge.model.clock import Clock
+from kugel_bridge.model.errors import StorageError
+from kugel_bridge.model.report import Report
+from kugel_bridge.queue.policy import Entry
+from kugel_bridge.queue.store import QueueStore
+
+logger = logging.getLogger(__name__)
+
+WRITE_AFTER_S = 1.5
+"""Most announcements are spoken by then, and cost the SD card nothing."""
+WRITE_UNKEPT_AFTER_S = 0.2
+"""The same for a message at QoS 0 or from a command: nobody else has a copy."""
+RUSH_AT = 8
+"""So many unsafe ones are written at once: Mosquitto stops delivering at 20 unacknowledged."""
+RETRY_S = 5.0
+"""Pause after the disk refused a write."""
+
+Settle = Callable[[], None]
+"""Called once, when the sender may forget the announcement."""
+Key = tuple[str, str]
+"""Announcement id and zone."""
+
+
+def key_of(entry: Entry) -> Key:
+    """What an entry is known by."""
+    return entry.announcement.id, entry.zone
+
+
+class Keeping:
+    """The duties towards senders, for all zones."""
+
+    def __init__(self, store: QueueStore, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self._settlers: dict[Key, list[Settle]] = {}
+        self._unwritten: dict[Key, tuple[Entry, float]] = {}
+        """What waits without a row, and the monotonic time at which to write it."""
+        self._written: dict[Key, int] = {}
+        """What has a row, and the `resume_at` in it."""
+        self._wake = asyncio.Event()
+        self._failing = False
+
+    @property
+    def unsafe(self) -> int:
+        """How many announcements only the broker and our memory hold."""
+        return len(self._settlers)
+
+    def owe(self, key: Key, settle: Settle) -> None:
+        """Call `settle` when the announcement is safe or done."""
+        if key in self._written:
+            settle()
+        else:
+            self._settlers.setdefault(key, []).append(settle)
+
+    def adopt(self, entries: Iterable[Entry]) -> None:
+        """These entries came from the disk."""
+        self._written.update((key_of(entry), entry.resume_at) for entry in entries)
+
+    def watch(self, entry: Entry) -> None:
+        """An entry has to wait: write it down in a moment."""
+        key = key_of(entry)
+        if self._written.get(key) == entry.resume_at:
+            return  # its row says all that matters after a restart
+        kept_by_broker = bool(entry.announcement.delivery)
+        delay_s = WRITE_AFTER_S if kept_by_broker else WRITE_UNKEPT_AFTER_S
+        self._unwritten[key] = entry, self._clock.now().monotonic_s + delay_s
+        self._wake.set()
+
+    def unwatch(self, entry: Entry) -> None:
+        """An entry has its turn: no need to write it down."""
+        self._unwritten.pop(key_of(entry), None)
+
+    def ended(self, report: Report) -> None:
+        """An announcement has its outcome."""
+        key = report.announcement.id, report.zone
+        self._unwritten.pop(key, None)
+        self._written.pop(key, None)
+        self._store.end(report)
+        self._settle(key)
+
+    async def run(self) -> None:
+        """Write down what has waited long enough, until cancelled."""
+        while True:
+            now_s = self._clock.now().monotonic_s
+            rush = self.unsafe >= RUSH_AT
+            due = [entry for entry, at_s in self._unwritten.values() if rush or at_s <= now_s]
+            if due and not await self._write(due):
+                await asyncio.sleep(RETRY_S)
+            elif not due:
+                first_s = min((at_s for _, at_s in self._unwritten.values()), default=None)
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if first_s is None else first_s - now_s):
+                        await self._wake.wait()
+
+    async def lay_down(self, entries: Iterable[Entry]) -> None:
+        """Write down all entries that have no row yet, for the next run of the program."""
+        fresh = [entry for entry in entries if self._written.get(key_of(entry)) != entry.resume_at]
+        if fresh:
+            await self._write(fresh)
+
+    async def _write(self, entries: list[Entry]) -> bool:
+        try:
+            await self._store.put(entries)
+        except StorageError as error:
+            log = logger.debug if self._failing else logger.warning
+            log("announcements that wait are in memory only: %s", error)
+            self._failing = True
+            return False
+        self._failing = False
+        for entry in entries:
+            key = key_of(entry)
+            if key not in self._settlers and key not in self._unwritten:
+                continue  # it ended while it was written; its row is ended after it
+            held = self._unwritten.get(key)
+            if held is not None and held[0] is entry:
+                del self._unwritten[key]
+            self._written[key] = entry.resume_at
+            self._settle(key)
+        return True
+
+    def _settle(self, key: Key) -> None:
+        for settle in self._settlers.pop(key, ()):
+            settle()

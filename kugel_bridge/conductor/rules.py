@@ -1,0 +1,46 @@
+"""What a level of urgency means, and what people may change while the bridge runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kugel_bridge.model.announcement import Announcement, OfflineRule, Priority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelRule:
+    """How announcements of one level are treated unless they say otherwise."""
+
+    ttl_s: float
+    """How long one stays true (s)."""
+    first_sound_s: float
+    """How long the cloud may take to the first sound before the next rung is taken (s)."""
+    offline: OfflineRule
+    dedupe_s: float = 0.0
+    """The same words within so many seconds are said once; 0 = off."""
+
+
+LevelRules = Mapping[Priority, LevelRule]
+
+
+@dataclass(slots=True)
+class Switches:
+    """What a person sets while the bridge runs; one instance, shared by all zones."""
+
+    language: str
+    muted: bool = False
+    quiet: bool = False
+    paused: bool = False
+    voice: str | None = None
+    """Default voice; None = the configured one."""
+    chime: bool | str | None = None
+    """Default chime; None = the zone's."""
+
+    def holds(self, announcement: Announcement) -> bool:
+        """Whether do-not-disturb keeps this announcement waiting: only urgent ones pass."""
+        return self.quiet and not announcement.priority.preempts
+
+    def silences(self, announcement: Announcement) -> bool:
+        """Whether it is muted away; critical ones are heard all the same."""
+        return self.muted and announcement.priority is not Priority.CRITICAL

@@ -1,0 +1,156 @@
+"""An announcement as a list of cues: what sounds, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from kugel_bridge.model.announcement import (
+    AlertSegment,
+    Announcement,
+    ChimeSegment,
+    PauseSegment,
+    Segment,
+    TextSegment,
+)
+from kugel_bridge.model.pcm import PcmChunk
+from kugel_bridge.model.utterance import Utterance
+from kugel_bridge.speech.sentences import split_at_sentences
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text to speak; `offset` counts the characters of all words before it."""
+
+    utterance: Utterance
+    offset: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first character after it."""
+        return self.offset + len(self.utterance.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A pause."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Jingle:
+    """A chime by name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The sound of a stored alert."""
+
+    name: str
+    sound: PcmChunk
+
+
+Cue = Words | Silence | Jingle | Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How words are spoken where the announcement leaves it open."""
+
+    language: str
+    voice: str | None = None
+    speed: float = 1.0
+    chime: str | None = None
+    """The chime before speech, where the announcement says neither yes nor no."""
+    default_chime: str = "ding-dong"
+    """The chime meant by a plain `true`."""
+    part_characters: int = 2_000
+    """Texts are cut at sentence ends into parts no longer than this."""
+
+
+class Alerts(Protocol):
+    """The stored alerts, by name."""
+
+    def words_or_sound(self, name: str, language: str) -> str | PcmChunk:
+        """The alert's text in that language, or its recording; RejectedError if unknown."""
+
+
+def script_of(
+    announcement: Announcement, delivery: Delivery, alerts: Alerts, resume_at: int = 0
+) -> tuple[Cue, ...]:
+    """The cues of an announcement, from the character `resume_at` of its words on.
+
+    Raises RejectedError for an alert that is not stored.
+    """
+    cues: list[Cue] = []
+    if resume_at == 0:
+        cues.extend(_chime(announcement.chime, delivery.chime, delivery.default_chime))
+    offset = 0
+    for turn in range(announcement.repeat.count):
+        if turn and offset >= resume_at:
+            cues.append(Silence(announcement.repeat.pause_s))
+        for segment in announcement.segments:
+            for cue in _cues_of(segment, announcement, delivery, alerts, offset):
+                if isinstance(cue, Words):
+                    offset = cue.end
+                    rest = _from(cue, resume_at)
+                    cues.extend([rest] if rest else [])
+                elif offset >= resume_at:
+                    cues.append(cue)
+    cues.extend(_chime(announcement.end_chime, None, delivery.default_chime))
+    return tuple(cues)
+
+
+def _cues_of(
+    segment: Segment, announcement: Announcement, delivery: Delivery, alerts: Alerts, offset: int
+) -> Iterator[Cue]:
+    match segment:
+        case PauseSegment(milliseconds):
+            yield Silence(milliseconds / 1000)
+        case ChimeSegment(name):
+            yield Jingle(name)
+        case AlertSegment(name):
+            language = announcement.language or delivery.language
+            stored = alerts.words_or_sound(name, language)
+            if isinstance(stored, PcmChunk):
+                yield Recording(name, stored)
+            else:
+                words = TextSegment(stored, language=language)
+                yield from _spoken(words, announcement, delivery, offset)
+        case TextSegment():
+            yield from _spoken(segment, announcement, delivery, offset)
+
+
+def _spoken(
+    segment: TextSegment, announcement: Announcement, delivery: Delivery, offset: int
+) -> Iterator[Words]:
+    for text in split_at_sentences(segment.text, delivery.part_characters):
+        utterance = Utterance(
+            text=text,
+            language=segment.language or announcement.language or delivery.language,
+            voice=segment.voice or announcement.voice or delivery.voice,
+            speed=segment.speed or announcement.speed or delivery.speed,
+        )
+        yield Words(utterance, offset)
+        offset += len(text)
+
+
+def _from(words: Words, resume_at: int) -> Words | None:
+    """What is left of `words` when everything before `resume_at` was heard."""
+    if words.end <= resume_at:
+        return None
+    cut = max(0, resume_at - words.offset)
+    rest = words.utterance.text[cut:].lstrip()
+    if not rest:
+        return None
+    return Words(replace(words.utterance, text=rest), words.end - len(rest))
+
+
+def _chime(wish: bool | str | None, usual: str | None, default: str) -> Iterator[Jingle]:
+    name = usual if wish is None else default if wish is True else wish
+    if name:
+        yield Jingle(name)
