@@ -20,7 +20,7 @@ from kugel_bridge.conductor.rules import LevelRules, Switches
 from kugel_bridge.conductor.script import Alerts, Delivery, script_of
 from kugel_bridge.conductor.turn import Interruption, Past, Turn, milliseconds
 from kugel_bridge.model.announcement import Announcement, ReplyAddress
-from kugel_bridge.model.clock import Clock
+from kugel_bridge.model.clock import Clock, Instant
 from kugel_bridge.model.errors import BridgeError, DeviceError, OutdatedError, RetryableError
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.model.status import PlayState
@@ -34,6 +34,9 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 """Waits between tries double up to this; a wish of the service's own wins."""
 UNTIL_RELEASED = float("inf")
+LOOK_WHILE_PAUSED_S = 1.0
+LOOK_AT_LEAST_S = 60.0
+"""Waits that hang on the wall clock change when somebody sets it."""
 QUIET = "quiet hours"
 
 
@@ -71,8 +74,7 @@ class Conductor:
     def state(self) -> PlayState:
         """What the zone does now."""
         if self._turn is not None:
-            heard = self._turn.first_sound_s is not None
-            return PlayState.SPEAKING if heard else PlayState.SYNTHESIZING
+            return PlayState.SPEAKING if self.is_audible else PlayState.SYNTHESIZING
         return PlayState.PAUSED if self._switches.paused else PlayState.IDLE
 
     @property
@@ -85,13 +87,23 @@ class Conductor:
         """What is still to be said, in order."""
         return self._waiting
 
+    @property
+    def is_audible(self) -> bool:
+        """Whether something of the announcement that has the floor can be heard."""
+        return self._turn is not None and self._turn.first_sound_s is not None
+
+    @property
+    def deferred(self) -> int:
+        """How many of those waiting were put off to a later time."""
+        return sum(1 for entry in self._waiting if entry.retry_at_s > 0)
+
     def submit(self, entry: Entry) -> None:
         """Take an announcement for this zone; it starts at once if nothing else speaks."""
         announcement = entry.announcement
         for old, reason in self._waiting.add(entry):
             outcome = Outcome.REPLACED if reason == "replaced" else Outcome.SKIPPED
             self._end(old, outcome, reason)
-        if entry not in self._waiting:
+        if announcement.id not in self._waiting:
             return  # the list was full, and this was the least urgent
         self._unannounced.add(announcement.id)
         if self._turn is not None or self._held(entry) or not self._is_next(entry):
@@ -125,7 +137,7 @@ class Conductor:
 
         if self._turn and self._turn.entry.announcement.id == announcement_id:
             self._turn.entry = with_replies(self._turn.entry)
-        for entry in self._waiting.remove(lambda e: e.announcement.id == announcement_id):
+        for entry in self._waiting.remove_id(announcement_id):
             self._waiting.put_back(with_replies(entry))
 
     def interrupt(self, why: Interruption) -> bool:
@@ -136,9 +148,9 @@ class Conductor:
         self._turn.task.cancel()
         return True
 
-    def refuse(self, entry: Entry, reason: str) -> None:
-        """End an announcement as skipped before it is taken."""
-        self._end(entry, Outcome.SKIPPED, reason)
+    def refuse(self, entry: Entry, outcome: Outcome, reason: str) -> None:
+        """End an announcement before it is taken."""
+        self._end(entry, outcome, reason)
 
     def skip(self, matches: Callable[[Announcement], bool]) -> int:
         """End what waits or speaks and matches; returns how many."""
@@ -185,8 +197,8 @@ class Conductor:
         """Wait for the next entry that may be spoken now."""
         while True:
             now = self._clock.now()
-            for entry in self._waiting.expired(now):
-                self._end(entry, Outcome.EXPIRED, "not spoken in time")
+            for late in self._waiting.expired(now):
+                self._end(late, Outcome.EXPIRED, "not spoken in time")
             if not self._switches.paused:
                 while (entry := self._waiting.take(now)) is not None:
                     if self._switches.silences(entry.announcement):
@@ -197,8 +209,17 @@ class Conductor:
                         return entry
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._waiting.next_wake(now)):
+                async with asyncio.timeout(self._pause_s(now)):
                     await self._wake.wait()
+
+    def _pause_s(self, now: Instant) -> float | None:
+        """How long nothing changes by itself (s); None = for ever."""
+        wait_s = self._waiting.next_wake(now)
+        if wait_s is None:
+            return None
+        # While paused, what is due stays due; only what expires is worth a look.
+        least_s = LOOK_WHILE_PAUSED_S if self._switches.paused else 0.0
+        return min(max(wait_s, least_s), LOOK_AT_LEAST_S)
 
     async def _take_turn(self, entry: Entry) -> None:
         """Perform one entry to its end, or to the point where something cut it."""
@@ -218,6 +239,7 @@ class Conductor:
             first_sound_s=rule.first_sound_s,
             offline=announcement.offline or rule.offline,
             is_outdated=lambda: is_expired(entry, self._clock.now()),
+            on_source=self._tell_started,
         )
         self.zone.begin()
         try:
@@ -289,8 +311,17 @@ class Conductor:
         if turn is None or turn.first_sound_s is not None:
             return
         turn.first_sound_s = self._clock.now().monotonic_s
-        self._tell_queued(turn.entry)
-        self._on_report(self._facts(turn, Step.STARTED))
+        self._tell_started()
+
+    def _tell_started(self) -> None:
+        """Tell that it can be heard, as soon as it is known where its words come from."""
+        turn = self._turn
+        if turn is None or turn.first_sound_s is None or turn.told_started:
+            return
+        if turn.performance.is_sourced:
+            turn.told_started = True
+            self._tell_queued(turn.entry)
+            self._on_report(self._facts(turn, Step.STARTED))
 
     def _facts(self, turn: Turn, event: Step | Outcome, reason: str = "") -> Report:
         return turn.report(event, self._clock.now(), reason)
@@ -303,7 +334,7 @@ class Conductor:
             Report(
                 event=outcome,
                 announcement=entry.announcement,
-                zone=self.zone.name,
+                zone=entry.zone,
                 at=now,
                 reason=reason,
                 queued_ms=queued_ms,
@@ -377,7 +408,8 @@ class Conductor:
         return self._switches.paused or self._switches.holds(entry.announcement)
 
     def _is_next(self, entry: Entry) -> bool:
-        return self._waiting.peek(self._clock.now()) is entry
+        first = self._waiting.peek(self._clock.now())
+        return first is not None and first.key == entry.key
 
     def _preempt_for(self, announcement: Announcement) -> None:
         speaking = self.speaking

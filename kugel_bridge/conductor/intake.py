@@ -48,16 +48,19 @@ class Intake:
         clock: Clock,
         on_report: Callable[[Report], None],
         on_answer: Callable[[Report], None],
-        first_sequence: int = 0,
     ) -> None:
         self._conductors, self._default_zone = conductors, default_zone
         self._rules, self._alerts, self._language = rules, alerts, language
         self._store, self._keeping, self._clock = store, keeping, clock
         self._on_report, self._on_answer = on_report, on_answer
-        self._sequence = itertools.count(first_sequence)
+        self._sequence = itertools.count()
         self._deliveries: OrderedDict[str, str] = OrderedDict()
         self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
         """When which words were last taken for which zone (monotonic s)."""
+
+    def begin_at(self, sequence: int) -> None:
+        """Count arrivals from here at least: what the last run left came before."""
+        self._sequence = itertools.count(max(sequence, next(self._sequence)))
 
     def accept(self, announcement: Announcement, settle: Settle = lambda: None) -> None:
         """Hand an announcement to its zones; `settle` is called once it cannot be lost.
@@ -106,10 +109,10 @@ class Intake:
             announcement,
             zone,
             next(self._sequence),
-            self._rules[announcement.priority].ttl_s,
+            level_ttl_s=self._rules[announcement.priority].ttl_s,
         )
         if self._said_just_now(announcement, zone):
-            conductor.refuse(entry, "duplicate")
+            conductor.refuse(entry, Outcome.SKIPPED, "duplicate")
         else:
             conductor.submit(entry)
 

@@ -60,17 +60,24 @@ class Performance:
         cache: CachePolicy,
         first_sound_s: float,
         offline: OfflineRule,
-        is_outdated: Callable[[], bool],
+        is_outdated: Callable[[], bool] = lambda: False,
+        on_source: Callable[[], None] = lambda: None,
     ) -> None:
-        self._is_outdated = is_outdated
+        self._is_outdated, self._on_source = is_outdated, on_source
         self._cues, self._ladder, self._cache = cues, ladder, cache
         self._first_sound_s, self._offline = first_sound_s, offline
         self._marks: list[_Mark] = []
         self._made_s = 0.0
         self.source: SourceKind | None = None
-        """Where the first words came from."""
+        """Where the first words came from; None until they are there."""
         self.characters = 0
         """Characters sent to the cloud so far."""
+
+    @property
+    def is_sourced(self) -> bool:
+        """Whether `source` is final: it is known, or there are no words."""
+        spoken = any(isinstance(cue, Words | Recording) for cue in self._cues)
+        return self.source is not None or not spoken
 
     async def sound(self) -> AsyncGenerator[PcmChunk, None]:
         """All sound in order, in the formats of its sources.
@@ -89,7 +96,7 @@ class Performance:
                 case Jingle(name):
                     yield self._made(chime(name))
                 case Recording(_, sound):
-                    self.source = self.source or SourceKind.ALERT
+                    self._found(SourceKind.ALERT)
                     yield self._made(sound)
 
     def resume_at(self, heard_s: float) -> int:
@@ -146,5 +153,10 @@ class Performance:
         return chunk
 
     def _note(self, speech: Speech) -> None:
-        self.source = self.source or speech.source
         self.characters += speech.characters
+        self._found(speech.source)
+
+    def _found(self, source: SourceKind) -> None:
+        if self.source is None:
+            self.source = source
+            self._on_source()

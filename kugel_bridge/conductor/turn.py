@@ -47,6 +47,7 @@ class Turn:
     """Whether the player was asked; before, what it tells is of the announcement before."""
     first_sound_s: float | None = None
     """Monotonic time at which the first frame was handed to the sink."""
+    told_started: bool = False
     interruption: Interruption | None = None
 
     @property

@@ -129,6 +129,7 @@ _SEGMENT_KINDS: Mapping[str, type[Segment]] = {
     "alert": AlertSegment,
 }
 _KIND_OF = {kind: name for name, kind in _SEGMENT_KINDS.items()}
+_SEGMENT_FIELDS = {kind: tuple(item.name for item in dataclasses.fields(kind)) for kind in _KIND_OF}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,17 +185,16 @@ class Announcement:
 
     def to_json(self) -> str:
         """The announcement as one JSON object that `from_json` reads."""
-        # Not dataclasses.asdict: it would forget which kind each segment is.
         out: dict[str, Any] = {}
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if value != item.default:
-                out[item.name] = value
-        out["segments"] = [[_KIND_OF[type(s)], dataclasses.asdict(s)] for s in self.segments]
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                out[name] = value
+        out["segments"] = [[_KIND_OF[type(s)], _filled_in(s)] for s in self.segments]
         out["received"] = [self.received.wall_s, self.received.monotonic_s]
         if self.volume is not None:
             out["volume"] = [self.volume.percent, self.volume.relative]
-        if self.repeat != Repeat():
+        if "repeat" in out:
             out["repeat"] = [self.repeat.count, self.repeat.pause_s]
         if self.reply_to:
             out["reply_to"] = [[r.topic, _encoded(r.correlation)] for r in self.reply_to]
@@ -208,28 +208,106 @@ class Announcement:
         """
         try:
             raw = json.loads(text)
-            known = {item.name for item in dataclasses.fields(cls)}
-            values = {name: value for name, value in raw.items() if name in known}
-            values["segments"] = tuple(_SEGMENT_KINDS[k](**v) for k, v in raw["segments"])
-            values["received"] = Instant(*raw["received"])
+            values = {name: value for name, value in raw.items() if name in _DEFAULTS}
+            for name, value in values.items():
+                if name in _PLAIN_TYPES:
+                    _check(name, value, _PLAIN_TYPES[name])
+            values["segments"] = tuple(_segment(kind, fields) for kind, fields in raw["segments"])
+            values["received"] = Instant(*_numbers("received", raw["received"], 2))
             for name in ("zones", "ignored"):
-                values[name] = tuple(raw.get(name, ()))
+                values[name] = _texts(name, raw.get(name, []))
             if "priority" in raw:
                 values["priority"] = Priority(raw["priority"])
             if "volume" in raw:
-                values["volume"] = Volume(*raw["volume"])
+                percent, relative = raw["volume"]
+                _check("volume", relative, bool)
+                values["volume"] = Volume(*_numbers("volume", [percent], 1), relative)
             if "repeat" in raw:
-                values["repeat"] = Repeat(*raw["repeat"])
+                count, pause_s = raw["repeat"]
+                _check("repeat", count, int)
+                values["repeat"] = Repeat(count, *_numbers("repeat", [pause_s], 1))
             if "cache" in raw:
                 values["cache"] = CachePolicy(raw["cache"])
             if "offline" in raw:
                 values["offline"] = OfflineRule(raw["offline"])
-            values["reply_to"] = tuple(
-                ReplyAddress(topic, _decoded(data)) for topic, data in raw.get("reply_to", ())
-            )
+            values["reply_to"] = tuple(_reply(*address) for address in raw.get("reply_to", ()))
             return cls(**values)
         except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
             raise ValueError(f"not a stored announcement: {error}") from error
+
+
+_DEFAULTS = {item.name: item.default for item in dataclasses.fields(Announcement)}
+_NUMBER = int | float
+_PLAIN_TYPES: Mapping[str, Any] = {
+    "id": str,
+    "voice": str,
+    "language": str,
+    "speed": _NUMBER,
+    "chime": bool | str,
+    "end_chime": bool | str,
+    "ttl_s": _NUMBER,
+    "expires_at_s": _NUMBER,
+    "not_before_s": _NUMBER,
+    "tag": str,
+    "dedupe_s": _NUMBER,
+    "preempt": bool,
+    "delivery": str,
+    "redelivered": bool,
+}
+_SEGMENT_TYPES: Mapping[str, Any] = {
+    "text": str,
+    "voice": str,
+    "language": str,
+    "speed": _NUMBER,
+    "milliseconds": int,
+    "name": str,
+}
+
+
+def _check(name: str, value: object, kinds: Any) -> None:
+    """Raise TypeError where a damaged row would otherwise fail much later, in mid-speech."""
+    # True is an int to Python, but never a number of anything.
+    boolean_is_wrong = isinstance(value, bool) and kinds in (int, _NUMBER)
+    if boolean_is_wrong or not isinstance(value, kinds):
+        raise TypeError(f"{name} is {value!r:.40}")
+
+
+def _numbers(name: str, values: list[Any], count: int) -> list[float]:
+    _check(name, values, list)
+    if len(values) != count:
+        raise ValueError(f"{name} has {len(values)} numbers")
+    for value in values:
+        _check(name, value, _NUMBER)
+    return values
+
+
+def _texts(name: str, values: list[Any]) -> tuple[str, ...]:
+    _check(name, values, list)
+    for value in values:
+        _check(name, value, str)
+    return tuple(values)
+
+
+def _filled_in(segment: Segment) -> dict[str, Any]:
+    """The segment's fields, without those that are left to the announcement."""
+    # Not dataclasses.asdict: it copies deeply, which made it half the cost of a stored row.
+    return {
+        name: value
+        for name in _SEGMENT_FIELDS[type(segment)]
+        if (value := getattr(segment, name)) is not None
+    }
+
+
+def _segment(kind: str, fields: dict[str, Any]) -> Segment:
+    for name, value in fields.items():
+        if value is not None:
+            _check(name, value, _SEGMENT_TYPES[name])
+    return _SEGMENT_KINDS[kind](**fields)
+
+
+def _reply(topic: str, correlation: str | None) -> ReplyAddress:
+    _check("reply_to", topic, str)
+    return ReplyAddress(topic, _decoded(correlation))
 
 
 def _encoded(data: bytes | None) -> str | None:

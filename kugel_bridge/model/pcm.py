@@ -27,8 +27,9 @@ class PcmFormat:
         return self.channels * self.sample_bytes
 
     def frames_in(self, seconds: float) -> int:
-        """The number of whole frames that take `seconds` (s)."""
-        return int(seconds * self.rate)
+        """The number of whole frames that fit into `seconds` (s)."""
+        # Seconds of n frames, times the rate, may come out a hair below n.
+        return int(seconds * self.rate + 1e-6)
 
     def seconds(self, frames: int) -> float:
         """How long `frames` frames take (s)."""
@@ -47,6 +48,8 @@ class PcmChunk:
     data: PcmBytes
 
     def __post_init__(self) -> None:
+        if isinstance(self.data, memoryview) and self.data.itemsize != 1:
+            raise ValueError("a view of sound has to count bytes")
         if len(self.data) % self.format.frame_bytes:
             raise ValueError(f"{len(self.data)} bytes end inside a frame of {self.format}")
 

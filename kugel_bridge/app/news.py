@@ -1,0 +1,92 @@
+"""What the bridge tells about itself: the objects of `state`, `info` and `health`."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from kugel_bridge import __version__
+from kugel_bridge.model.report import Report
+from kugel_bridge.model.status import AudioStatus, PlayState
+from kugel_bridge.settings.tree import Settings
+
+MASK = "********"
+_BUSIEST = (PlayState.SPEAKING, PlayState.SYNTHESIZING, PlayState.PAUSED, PlayState.IDLE)
+_WORST = (AudioStatus.MISSING, AudioStatus.BUSY, AudioStatus.OK)
+
+
+def busiest(states: list[PlayState]) -> PlayState:
+    """One word for several zones: the most that any of them does."""
+    return min(states, key=_BUSIEST.index)
+
+
+def worst(statuses: list[AudioStatus]) -> AudioStatus:
+    """One word for several sound cards: the worst of them."""
+    return min(statuses, key=_WORST.index)
+
+
+def last_outcome(report: Report) -> dict[str, Any]:
+    """The `last` field of the state: how the last announcement ended."""
+    facts = {
+        "id": report.announcement.id,
+        "outcome": report.event.value,
+        "zone": report.zone,
+        "text": report.announcement.text[:200],
+        "reason": report.reason or None,
+        "source": report.source.value if report.source else None,
+        "first_sound_ms": report.first_sound_ms,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def info(settings: Settings) -> dict[str, Any]:
+    """Version and effective configuration, without secrets."""
+    return {
+        "version": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "name": settings.device_name,
+        "config": masked(settings),
+    }
+
+
+def masked(value: Any) -> Any:
+    """Settings as plain JSON values; every secret is a row of stars."""
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, BaseModel):
+        extra = value.__pydantic_extra__ or {}
+        named = {
+            field.alias or name: getattr(value, name)
+            for name, field in type(value).model_fields.items()
+        }
+        return masked(named | extra)
+    if isinstance(value, Mapping):
+        return {str(name): masked(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(inner) for inner in value]
+    return value if isinstance(value, bool | int | float | None) else str(value)
+
+
+def process_figures() -> dict[str, Any]:
+    """Memory and open files of this process, and the machine's load."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "process": {
+            "memory_used_mb": round(resident_mb(), 1),
+            "cpu_s": round(own.ru_utime + own.ru_stime, 1),
+            "open_files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        },
+        "os": {"load_average": [round(load, 2) for load in os.getloadavg()]},
+    }
+
+
+def resident_mb() -> float:
+    """Memory this process occupies now (MB)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6

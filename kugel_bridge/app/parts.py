@@ -1,0 +1,241 @@
+"""Makes the parts of the bridge out of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from kugel_bridge.audio.alsa import AlsaSink
+from kugel_bridge.audio.chime import DEFAULT_CHIME
+from kugel_bridge.audio.null import NullSink
+from kugel_bridge.audio.sink import AudioSink
+from kugel_bridge.audio.wav import WavSink
+from kugel_bridge.conductor.rules import LevelRule
+from kugel_bridge.conductor.script import Delivery
+from kugel_bridge.gateway.local import LocalEngine
+from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.kugelaudio.client import SpeechClient
+from kugel_bridge.kugelaudio.messages import Usage
+from kugel_bridge.kugelaudio.rest import Catalogue
+from kugel_bridge.model.announcement import Priority
+from kugel_bridge.model.errors import ConfigurationError, RejectedError
+from kugel_bridge.model.status import CloudStatus
+from kugel_bridge.mqtt.broker import Broker, Tls
+from kugel_bridge.mqtt.payloads import PhraseText
+from kugel_bridge.mqtt.topics import Topics
+from kugel_bridge.settings.house import Zone as ZoneSettings
+from kugel_bridge.settings.sink import SinkAddress, SinkKind
+from kugel_bridge.settings.tree import Settings
+from kugel_bridge.speech.alerts import Alert, AlertBook
+from kugel_bridge.speech.cache import Admit, PhraseCache
+from kugel_bridge.speech.clean import cleaned
+from kugel_bridge.speech.cloud import CloudSource
+from kugel_bridge.speech.espeak import EspeakSource
+from kugel_bridge.speech.ladder import Ladder
+from kugel_bridge.speech.local import LocalSource
+from kugel_bridge.speech.source import SpeechSource
+from kugel_bridge.zones.zone import Zone
+
+MAX_PART_CHARACTERS = 2_000
+"""Longest text of one request on the service's first tier (API reference, "Limits")."""
+CATALOGUE_TIMEOUT_S = 15.0
+
+
+def sink_for(address: SinkAddress) -> AudioSink:
+    """The sink that an address in the configuration means."""
+    match address.kind:
+        case SinkKind.ALSA:
+            return AlsaSink(address.address)
+        case SinkKind.WAV:
+            return WavSink(Path(address.address).expanduser())
+        case SinkKind.NULL:
+            return NullSink()
+        case SinkKind.SNAPCAST:
+            raise ConfigurationError(f'sink = "{address}": snapcast is not yet supported')
+
+
+def zone_for(name: str, settings: ZoneSettings, on_change: Callable[[], None]) -> Zone:
+    """One zone as configured."""
+    return Zone(
+        name,
+        sink_for(settings.sink),
+        volume=settings.volume,
+        lead_in_s=settings.lead_in_ms / 1000,
+        tail_s=settings.tail_ms / 1000,
+        keep_open_s=settings.keep_open_s,
+        chime=settings.chime,
+        on_change=on_change,
+    )
+
+
+def cloud_client(
+    settings: Settings,
+    on_status: Callable[[CloudStatus], None] = lambda _: None,
+    on_usage: Callable[[Usage], None] = lambda _: None,
+) -> SpeechClient | None:
+    """The client of the speech service; None when none is configured."""
+    cloud = settings.cloud
+    if not cloud.enabled:
+        return None
+    return SpeechClient(
+        cloud.effective_base_url,
+        cloud.effective_key or "none",
+        model_id=cloud.model,
+        connect_timeout_s=cloud.connect_timeout_s,
+        first_audio_timeout_s=cloud.first_audio_timeout_s,
+        stall_timeout_s=cloud.stall_timeout_s,
+        max_generations=cloud.max_generations,
+        on_status=on_status,
+        on_usage=on_usage,
+    )
+
+
+def catalogue(settings: Settings) -> Catalogue:
+    """The service's lists; raises RejectedError when no service is configured."""
+    cloud = settings.cloud
+    if not cloud.enabled:
+        raise RejectedError("no cloud is configured; set cloud.api_key or cloud.base_url")
+    return Catalogue(cloud.effective_base_url, cloud.effective_key or "none", CATALOGUE_TIMEOUT_S)
+
+
+def phrase_cache(settings: Settings) -> PhraseCache | None:
+    """The phrase cache; None when it is switched off."""
+    cache = settings.cache
+    if cache.max_mb == 0:
+        return None
+    return PhraseCache(cache.dir, cache.max_mb * 1_000_000, Admit(cache.admit))
+
+
+def cloud_source(settings: Settings, client: SpeechClient | None) -> CloudSource | None:
+    """The cloud as a rung of the ladder; a server of one's own has phrases of its own."""
+    if client is None:
+        return None
+    cloud = settings.cloud
+    origin = {} if cloud.base_url is None else {"origin": cloud.base_url}
+    return CloudSource(client, voice=cloud.voice, model=cloud.model, speed=cloud.speed, **origin)
+
+
+def local_source(settings: Settings) -> SpeechSource | None:
+    """The local engine; None when it is switched off."""
+    local = settings.local
+    if local.engine == "none":
+        return None
+    return EspeakSource(local.voice) if local.engine == "espeak-ng" else LocalSource(local.voice)
+
+
+def ladder(settings: Settings, cache: PhraseCache | None, cloud: CloudSource | None) -> Ladder:
+    """The rungs that are configured."""
+    return Ladder(cache=cache, cloud=cloud, local=local_source(settings))
+
+
+def gateway(settings: Settings) -> GatewayServer | None:
+    """The server that speaks the API; None when it is not wanted."""
+    if not settings.gateway.enabled:
+        return None
+    return gateway_server(settings)
+
+
+def gateway_server(
+    settings: Settings, host: str | None = None, port: int | None = None
+) -> GatewayServer:
+    """The server that speaks the API, with the local engine; `host` and `port` win."""
+    gateway = settings.gateway
+    return GatewayServer(
+        host=gateway.host if host is None else host,
+        port=gateway.port if port is None else port,
+        keys=[key.get_secret_value() for key in gateway.keys],
+        engine=LocalEngine(),
+        max_characters=gateway.characters_per_request,
+    )
+
+
+def alert_book(settings: Settings) -> AlertBook:
+    """The stored alerts."""
+    alerts = {}
+    for name, alert in settings.alerts.named.items():
+        given = alert.text or {}
+        texts = {"": given} if isinstance(given, str) else given
+        clean = cleaner(settings)
+        ready = {key: clean(text, key or None) for key, text in texts.items()}
+        alerts[name] = Alert(ready, alert.file)
+    return AlertBook(alerts)
+
+
+def cleaner(settings: Settings) -> Callable[[str, str | None], str]:
+    """A function that makes a text fit for speech: (text, language or None) → text."""
+    return partial(_clean, settings.words, settings.cloud.language)
+
+
+def _clean(
+    words: Mapping[str, Mapping[str, str]], usual: str, text: str, language: str | None
+) -> str:
+    code = language or usual
+    return cleaned(text, code, words.get(code, {}))
+
+
+def phrase_texts(settings: Settings) -> Callable[[str, Mapping[str, str]], PhraseText]:
+    """A function that fills in a named template; it raises RejectedError."""
+
+    def fill(name: str, variables: Mapping[str, str]) -> PhraseText:
+        phrase = settings.phrases.get(name)
+        if phrase is None:
+            known = ", ".join(settings.phrases) or "none are configured"
+            raise RejectedError(f"no phrase {name!r}; there are: {known}")
+        try:
+            text = phrase.text.format_map(variables)
+        except KeyError as error:
+            raise RejectedError(f"phrase {name!r} needs vars.{error.args[0]}") from error
+        return PhraseText(text, phrase.language, phrase.voice)
+
+    return fill
+
+
+def delivery(settings: Settings, chime: str | None = None) -> Delivery:
+    """How words are spoken unless an announcement says otherwise."""
+    return Delivery(
+        chime=chime,
+        language=settings.cloud.language,
+        speed=settings.cloud.speed,
+        default_chime=DEFAULT_CHIME,
+        part_characters=MAX_PART_CHARACTERS,
+    )
+
+
+def level_rules(settings: Settings) -> dict[Priority, LevelRule]:
+    """The rules of every level."""
+    rules = {}
+    for priority in Priority:
+        level = settings.priority.of(priority)
+        rules[priority] = LevelRule(
+            ttl_s=level.ttl_s,
+            first_sound_s=level.first_sound_s,
+            offline=level.offline,
+            dedupe_s=level.dedupe_s,
+        )
+    return rules
+
+
+def broker(settings: Settings) -> Broker:
+    """Where the broker is."""
+    mqtt = settings.mqtt
+    tls = Tls(mqtt.ca_file, mqtt.cert_file, mqtt.key_file) if mqtt.tls else None
+    return Broker(
+        host=mqtt.host,
+        port=mqtt.effective_port,
+        client_id=settings.client_id,
+        username=mqtt.username,
+        password=mqtt.password.get_secret_value() if mqtt.password else None,
+        tls=tls,
+        keepalive_s=mqtt.keepalive_s,
+    )
+
+
+def topics(settings: Settings) -> Topics:
+    """The topics of this bridge."""
+    return Topics(
+        settings.mqtt.base_topic,
+        settings.device.id,
+        settings.device.groups,
+        settings.mqtt.extra_topics,
+    )

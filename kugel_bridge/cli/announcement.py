@@ -1,0 +1,109 @@
+"""The announcement fields as command-line options, and back as a JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from kugel_bridge.model.announcement import CachePolicy, OfflineRule, Priority
+
+_WORDS = ("id", "voice", "language", "tag", "offline", "priority")
+_AS_THEY_ARE = ("speed", "ttl", "expires_at", "not_before", "dedupe")
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """An option for every field of the payload."""
+    fields = parser.add_argument_group("the announcement")
+    fields.add_argument("--id", help="your own id; the same id is spoken once")
+    fields.add_argument("--priority", choices=[p.value for p in Priority], help="how urgent")
+    fields.add_argument("--voice", metavar="VOICE", help="number or handle of a voice")
+    fields.add_argument("--language", metavar="CODE", help="as en or de")
+    fields.add_argument("--speed", type=float, metavar="FACTOR", help="0.8 to 1.2; 1.0 = normal")
+    fields.add_argument("--volume", metavar="PERCENT", help="0 to 100, or +10, -5")
+    fields.add_argument(
+        "--zone", action="append", metavar="ZONE", help="where; may be repeated; all = everywhere"
+    )
+    fields.add_argument("--chime", nargs="?", const=True, metavar="NAME", help="a chime before it")
+    fields.add_argument("--no-chime", action="store_true", help="no chime, whatever the zone has")
+    fields.add_argument("--end-chime", nargs="?", const=True, metavar="NAME", help="one after it")
+    fields.add_argument("--ttl", type=float, metavar="SECONDS", help="how long it stays true")
+    fields.add_argument("--expires-at", metavar="TIME", help="until when (ISO 8601 with zone)")
+    fields.add_argument("--not-before", metavar="TIME", help="not earlier than this")
+    fields.add_argument("--tag", help="replaces one that waits with the same tag")
+    fields.add_argument("--dedupe", type=float, metavar="SECONDS", help="say the same words once")
+    fields.add_argument("--repeat", type=int, metavar="TIMES", help="say it so often")
+    fields.add_argument("--repeat-pause", type=float, metavar="SECONDS", help="between repeats")
+    fields.add_argument(
+        "--cache", choices=["true", "false", "refresh", "only"], help="how to use the phrase cache"
+    )
+    fields.add_argument(
+        "--offline", choices=[o.value for o in OfflineRule], help="while the cloud is away"
+    )
+    fields.add_argument("--phrase", metavar="NAME", help="a named template instead of a text")
+    fields.add_argument(
+        "--var", action="append", metavar="NAME=VALUE", help="a variable of the template"
+    )
+    fields.add_argument(
+        "--segments", metavar="JSON", help="a list of segments instead of a text, as '[\"A\", ...]'"
+    )
+
+
+def fields_of(arguments: argparse.Namespace, text: str) -> dict[str, Any]:
+    """The JSON object that the options describe; raises argparse.ArgumentTypeError."""
+    given: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in (*_WORDS, *_AS_THEY_ARE)
+        if getattr(arguments, name) is not None
+    }
+    if text:
+        given["text"] = text
+    if arguments.volume is not None:
+        given["volume"] = _volume(arguments.volume)
+    if arguments.zone:
+        given["zones"] = arguments.zone
+    for name in ("chime", "end_chime"):
+        if getattr(arguments, name) is not None:
+            given[name] = getattr(arguments, name)
+    if arguments.no_chime:
+        given["chime"] = False
+    if arguments.repeat is not None:
+        pause = {} if arguments.repeat_pause is None else {"pause_s": arguments.repeat_pause}
+        given["repeat"] = {"count": arguments.repeat, **pause}
+    if arguments.cache is not None:
+        given["cache"] = {"true": True, "false": False}.get(arguments.cache, arguments.cache)
+    if arguments.phrase is not None:
+        given["phrase"] = arguments.phrase
+        given["vars"] = dict(_variable(item) for item in arguments.var or ())
+    if arguments.segments is not None:
+        given["segments"] = _segments(arguments.segments)
+    if not given.keys() & {"text", "phrase", "segments"}:
+        raise argparse.ArgumentTypeError("nothing to say: give a text, --phrase or --segments")
+    return given
+
+
+def cache_policy(arguments: argparse.Namespace) -> CachePolicy:
+    """The `--cache` option as the ladder understands it."""
+    chosen = arguments.cache or "true"
+    return {"true": CachePolicy.USE, "false": CachePolicy.BYPASS}.get(chosen) or CachePolicy(chosen)
+
+
+def _volume(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
+def _variable(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"--var {item!r}: write it as name=value")
+    return name, value
+
+
+def _segments(text: str) -> list[Any]:
+    try:
+        segments = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"--segments is not JSON: {error}") from error
+    if not isinstance(segments, list):
+        raise argparse.ArgumentTypeError("--segments must be a JSON list")
+    return segments

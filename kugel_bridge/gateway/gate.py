@@ -1,0 +1,88 @@
+"""The door of the gateway: names every request, checks its key, and keeps the key out of logs."""
+
+from __future__ import annotations
+
+import urllib.parse
+import uuid
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from kugel_bridge.gateway.access import Access
+from kugel_bridge.kugelaudio.codes import Refusal
+
+REQUEST_ID = "x-request-id"
+_OPEN_PATHS = frozenset({"/", "/health"})
+
+
+class Gate:
+    """ASGI middleware around everything else."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        key = _presented_key(connection.headers, connection.query_params)
+        _hide_key(scope, connection)
+        request_id = f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_named(message: Message) -> None:
+            if message["type"] in (
+                "http.response.start",
+                "websocket.accept",
+                "websocket.http.response.start",
+            ):
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        refusal = None
+        if scope["path"] not in _OPEN_PATHS:
+            refusal = self._access.refusal(
+                key,
+                host=connection.headers.get("host"),
+                origin=connection.headers.get("origin"),
+            )
+        if refusal is None:
+            await self._app(scope, receive, send_named)
+        elif scope["type"] == "http":
+            await refusal_response(refusal)(scope, receive, send_named)
+        else:
+            await deny(WebSocket(scope, receive, send_named), refusal)
+
+
+def refusal_response(refusal: Refusal) -> JSONResponse:
+    """An error in the API's shape."""
+    headers = {}
+    if refusal.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
+    return JSONResponse(refusal.to_fields(), status_code=refusal.status or 500, headers=headers)
+
+
+async def deny(websocket: WebSocket, refusal: Refusal) -> None:
+    """Answer an upgrade with an HTTP error."""
+    await websocket.receive()
+    await websocket.send_denial_response(refusal_response(refusal))
+
+
+def _presented_key(headers: Headers, query: Mapping[str, str]) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key") or query.get("api_key")
+
+
+def _hide_key(scope: Scope, connection: HTTPConnection) -> None:
+    # The server logs from this very scope, at levels that we do not control.
+    if "api_key" in connection.query_params:
+        kept = [item for item in connection.query_params.multi_items() if item[0] != "api_key"]
+        scope["query_string"] = urllib.parse.urlencode(kept).encode("ascii")

@@ -1,0 +1,57 @@
+"""Turns the frames of one request into sound, and tells when a server's answer cannot be true."""
+
+from __future__ import annotations
+
+from kugel_bridge.audio import g711
+from kugel_bridge.kugelaudio.codes import Refusal
+from kugel_bridge.kugelaudio.frames import AudioFrame, Frame, Interrupted
+from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest
+from kugel_bridge.model.errors import ProtocolError, ServiceUnavailableError
+from kugel_bridge.model.pcm import PcmChunk, PcmFormat
+
+LAWS = {Encoding.MULAW: g711.Law.ULAW, Encoding.ALAW: g711.Law.ALAW}
+LEAST_LIMIT_S = 10.0
+"""Sound allowed for the shortest of texts."""
+LIMIT_PER_CHARACTER_S = 0.6
+"""Ordinary speech takes 0.07 s a character; spelled letters and pauses come nearest to this."""
+
+
+class Answer:
+    """The sound of one request, frame by frame; at most what its text can take to say."""
+
+    def __init__(self, request: SpeechRequest) -> None:
+        self._asked = request.delivery[0]
+        self._limit_s = LEAST_LIMIT_S + LIMIT_PER_CHARACTER_S * len(request.text) / request.speed
+        self._received_s = 0.0
+
+    def add(self, frame: Frame | None) -> PcmChunk | None:
+        """The sound of a frame, None if it has none.
+
+        Raises the error that a refusal stands for, and ProtocolError for sound without end and
+        for G.711 that was not asked for, which would be noise.
+        """
+        match frame:
+            case AudioFrame():
+                chunk = self._chunk(frame)
+                self._received_s += chunk.seconds
+                if self._received_s > self._limit_s:
+                    raise ProtocolError(f"more than {self._limit_s:.0f} s of sound for this text")
+                return chunk
+            case Refusal():
+                raise frame.as_error()
+            case Interrupted():
+                raise ServiceUnavailableError("the service broke off by itself")
+            case _:
+                return None
+
+    def end(self) -> None:
+        """The service says that was all; raises ServiceUnavailableError if it was nothing."""
+        if not self._received_s:
+            raise ServiceUnavailableError("the service sent no sound")
+
+    def _chunk(self, frame: AudioFrame) -> PcmChunk:
+        if frame.encoding is Encoding.PCM:
+            return PcmChunk(PcmFormat(frame.rate), frame.data)
+        if frame.encoding is not self._asked:
+            raise ProtocolError(f"sound as {frame.encoding.value}, which was not asked for")
+        return PcmChunk(PcmFormat(frame.rate), g711.decoded(frame.data, LAWS[frame.encoding]))

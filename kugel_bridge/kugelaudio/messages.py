@@ -1,0 +1,289 @@
+"""What a client says on /ws/tts: requests, cancelling, settings; read and written.
+
+Source: API reference, "/ws/tts" and "Common request parameters".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from kugel_bridge.kugelaudio.codes import (
+    INVALID_REQUEST,
+    MISSING_VOICE,
+    TEXT_REQUIRED,
+    Refusal,
+)
+from kugel_bridge.kugelaudio.wire import (
+    JsonObject,
+    read_object,
+    take_flag,
+    take_integer,
+    take_number,
+    take_text,
+    write_object,
+)
+from kugel_bridge.model.errors import ProtocolError
+
+DEFAULT_MODEL = "kugel-3.5"
+# The older ids are routed to a current model (API reference, "GET /v1/models").
+# fmt: off
+MODEL_IDS = frozenset((
+    "kugel-3.5", "kugel-3", "kugel-2.5", "kugel-2-turbo", "kugel-2", "kugel-1", "kugel-1-turbo",
+))
+# fmt: on
+NATIVE_RATE = 24_000
+"""The models' own sample rate (Hz); as a request's rate it also means "not chosen"."""
+SAMPLE_RATES = frozenset({8_000, 16_000, 22_050, 24_000, 44_100})
+MIN_SPEED, MAX_SPEED = 0.8, 1.2
+MIN_CFG_SCALE, MAX_CFG_SCALE = 1.2, 2.5
+MAX_NEW_TOKENS = 2048
+MAX_HANDLE_CHARACTERS = 200
+# fmt: off
+LANGUAGES = frozenset((
+    "de", "en", "fr", "es", "it", "pt", "nl", "pl", "sv", "da", "no", "fi", "cs",
+    "hu", "ro", "el", "uk", "bg", "tr", "vi", "ar", "hi", "zh", "ja", "ko", "sk",
+    "sl", "hr", "sr", "ru", "he", "fa", "ur", "bn", "ta", "yue", "th", "id", "ms",
+))
+# fmt: on
+
+
+class Encoding(enum.StrEnum):
+    """How the samples of an audio frame are stored; the names are the wire's `enc`."""
+
+    PCM = "pcm_s16le"
+    MULAW = "mulaw"
+    ALAW = "alaw"
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample."""
+        return 2 if self is Encoding.PCM else 1
+
+
+OUTPUT_FORMATS = {
+    "pcm_8000": (Encoding.PCM, 8_000),
+    "pcm_16000": (Encoding.PCM, 16_000),
+    "pcm_22050": (Encoding.PCM, 22_050),
+    "pcm_24000": (Encoding.PCM, 24_000),
+    "ulaw_8000": (Encoding.MULAW, 8_000),
+    "alaw_8000": (Encoding.ALAW, 8_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Generation parameters that `update_settings` may change; None = as it was."""
+
+    cfg_scale: float | None = None
+    temperature: float | None = None
+    speed: float | None = None
+    max_new_tokens: int | None = None
+    language: str | None = None
+    normalize: bool | None = None
+
+    def updated(self, other: Settings) -> Settings:
+        """These settings, with those that `other` sets."""
+        return dataclasses.replace(self, **other.to_fields())
+
+    def to_fields(self) -> dict[str, Any]:
+        """The JSON fields that are set."""
+        return {
+            item.name: value
+            for item in dataclasses.fields(self)
+            if (value := getattr(self, item.name)) is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """One text to speak."""
+
+    text: str
+    language: str | None
+    """Two or three letters; None lets the server take the voice's own, which costs time."""
+    voice_id: int | str | None
+    """A number or a handle."""
+    model_id: str = DEFAULT_MODEL
+    speed: float = 1.0
+    sample_rate: int = NATIVE_RATE
+    """Hz."""
+    output_format: str | None = None
+    word_timestamps: bool = False
+    cfg_scale: float = 2.0
+    temperature: float | None = None
+    max_new_tokens: int = MAX_NEW_TOKENS
+    normalize: bool = True
+
+    @property
+    def delivery(self) -> tuple[Encoding, int]:
+        """The encoding and the sample rate (Hz) the sound will have."""
+        if self.output_format is None:
+            return Encoding.PCM, self.sample_rate
+        return OUTPUT_FORMATS[self.output_format]
+
+    def to_json(self) -> str:
+        """The message as the official SDK writes it: optional fields only where they are set."""
+        fields: dict[str, Any] = {
+            "text": self.text,
+            "model_id": self.model_id,
+            "cfg_scale": self.cfg_scale,
+            "max_new_tokens": self.max_new_tokens,
+            "sample_rate": self.sample_rate,
+            "normalize": self.normalize,
+            "word_timestamps": self.word_timestamps,
+            "speed": self.speed,
+        }
+        for name in ("voice_id", "output_format", "language", "temperature"):
+            if (value := getattr(self, name)) is not None:
+                fields[name] = value
+        return write_object(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Drop what is being generated."""
+
+    def to_json(self) -> str:
+        """The message."""
+        return '{"cancel":true}'
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSettings:
+    """Change the defaults of later requests on this socket."""
+
+    settings: Settings
+
+    def to_json(self) -> str:
+        """The message."""
+        return write_object({"update_settings": self.settings.to_fields()})
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one request cost."""
+
+    audio_s: float
+    """Generated sound, the billed unit (s)."""
+    characters: int = 0
+    cost_cents: float | None = None
+    """Euro cents; None where the service could not tell, which is not zero."""
+    currency: str | None = None
+    model_id: str | None = None
+
+    def to_fields(self) -> dict[str, Any]:
+        """The JSON fields."""
+        fields: dict[str, Any] = {"audio_seconds": self.audio_s, "characters": self.characters}
+        fields["cost_cents"] = self.cost_cents
+        if self.cost_cents is None:
+            fields["cost_unavailable"] = True
+        if self.currency is not None:
+            fields["currency"] = self.currency
+        fields["model_id"] = self.model_id
+        return fields
+
+
+ClientMessage = SpeechRequest | Cancel | UpdateSettings
+
+
+def parse_message(text: str | bytes, defaults: Settings = Settings()) -> ClientMessage | Refusal:
+    """Decode one message of a client on /ws/tts; unknown fields are ignored.
+
+    A well-formed message that asks for something impossible comes back as the Refusal to answer
+    with. `defaults` fill what a request leaves out. Raises ProtocolError for anything that is not
+    a JSON object.
+    """
+    fields = read_object(text)
+    try:
+        if fields.get("cancel"):
+            return Cancel()
+        if "update_settings" in fields:
+            return _parse_update(fields["update_settings"])
+        return _parse_request(fields, defaults)
+    except ProtocolError as error:
+        return _invalid(str(error))
+
+
+def _parse_update(fields: object) -> UpdateSettings | Refusal:
+    if not isinstance(fields, dict):
+        return _invalid("update_settings is not an object")
+    known = {item.name for item in dataclasses.fields(Settings)}
+    if fixed := sorted(set(fields) - known):
+        # Also sent for fields nobody knows: the sender has to learn that they had no effect.
+        return _invalid(f"{fixed[0][:40]!a} cannot be changed on an open socket")
+    settings = _settings_from(fields)
+    if isinstance(settings, Refusal):
+        return settings
+    return UpdateSettings(settings) if settings.to_fields() else _invalid("no setting given")
+
+
+def _settings_from(fields: JsonObject) -> Settings | Refusal:
+    settings = Settings(
+        cfg_scale=take_number(fields, "cfg_scale"),
+        temperature=take_number(fields, "temperature"),
+        speed=take_number(fields, "speed"),
+        max_new_tokens=take_integer(fields, "max_new_tokens"),
+        language=take_text(fields, "language"),
+        normalize=take_flag(fields, "normalize"),
+    )
+    if settings.temperature is not None and not 0 <= settings.temperature <= 1:
+        return _invalid("temperature must be between 0 and 1")
+    if settings.speed is not None and not MIN_SPEED <= settings.speed <= MAX_SPEED:
+        return _invalid(f"speed must be between {MIN_SPEED} and {MAX_SPEED}")
+    if settings.max_new_tokens is not None and not 1 <= settings.max_new_tokens <= MAX_NEW_TOKENS:
+        return _invalid(f"max_new_tokens must be between 1 and {MAX_NEW_TOKENS}")
+    if settings.language is not None and settings.language not in LANGUAGES:
+        return _invalid("language is not supported")
+    if settings.cfg_scale is not None:
+        # The one value that the API clamps instead of refusing.
+        clamped = min(MAX_CFG_SCALE, max(MIN_CFG_SCALE, settings.cfg_scale))
+        settings = dataclasses.replace(settings, cfg_scale=clamped)
+    return settings
+
+
+def _parse_request(fields: JsonObject, defaults: Settings) -> SpeechRequest | Refusal:
+    text = take_text(fields, "text")
+    if text is None or not text.strip():
+        return TEXT_REQUIRED
+    voice = _voice_from(fields)
+    if isinstance(voice, Refusal):
+        return voice
+    settings = _settings_from(fields)
+    if isinstance(settings, Refusal):
+        return settings
+    rate = take_integer(fields, "sample_rate") or NATIVE_RATE
+    if rate not in SAMPLE_RATES:
+        return _invalid(f"sample_rate must be one of {sorted(SAMPLE_RATES)}")
+    output = take_text(fields, "output_format")
+    if output is not None:
+        if output not in OUTPUT_FORMATS:
+            return _invalid(f"output_format must be one of {sorted(OUTPUT_FORMATS)}")
+        if rate not in (NATIVE_RATE, OUTPUT_FORMATS[output][1]):
+            return _invalid("sample_rate contradicts output_format")
+    return SpeechRequest(
+        text=text,
+        voice_id=voice,
+        model_id=take_text(fields, "model_id") or take_text(fields, "model") or DEFAULT_MODEL,
+        sample_rate=rate,
+        output_format=output,
+        word_timestamps=take_flag(fields, "word_timestamps") or False,
+        **{"language": None, **defaults.updated(settings).to_fields()},
+    )
+
+
+def _voice_from(fields: JsonObject) -> int | str | Refusal:
+    voice = fields.get("voice_id")
+    if voice is None or voice == "":
+        return MISSING_VOICE
+    if isinstance(voice, str):
+        handle = take_text(fields, "voice_id") or ""
+        return handle if len(handle) <= MAX_HANDLE_CHARACTERS else _invalid("voice_id is too long")
+    number = take_integer(fields, "voice_id")
+    return number if number is not None and number > 0 else _invalid("voice_id must be positive")
+
+
+def _invalid(reason: str) -> Refusal:
+    return dataclasses.replace(INVALID_REQUEST, message=f"Invalid request: {reason}")

@@ -1,0 +1,65 @@
+"""What waits to be sent: bounded, and of a retained topic only the last value."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+from kugel_bridge.mqtt.message import Outgoing
+
+MAX_EVENTS = 1_000
+MAX_EVENT_BYTES = 2 * 1024 * 1024
+
+
+class Outbox:
+    """Messages in the order to send them; retained ones go first."""
+
+    def __init__(
+        self, max_events: int = MAX_EVENTS, max_event_bytes: int = MAX_EVENT_BYTES
+    ) -> None:
+        self._max_events, self._max_bytes = max_events, max_event_bytes
+        self._retained: OrderedDict[str, Outgoing] = OrderedDict()
+        self._events: deque[Outgoing] = deque()
+        self._bytes = 0
+        self.dropped = 0
+        """Events given up for lack of room, the oldest first."""
+
+    def __len__(self) -> int:
+        return len(self._retained) + len(self._events)
+
+    def put(self, message: Outgoing) -> None:
+        """Take a message; a retained one replaces what waits for its topic."""
+        if message.retain:
+            self._retained[message.topic] = message
+            self._retained.move_to_end(message.topic)
+            return
+        self._events.append(message)
+        self._bytes += len(message.payload)
+        self._shrink()
+
+    def put_back(self, messages: Iterable[Outgoing]) -> None:
+        """Take back, in front, what was sent and never confirmed; newer values win."""
+        for message in reversed(list(messages)):
+            if message.retain:
+                if message.topic not in self._retained:
+                    self._retained[message.topic] = message
+                    self._retained.move_to_end(message.topic, last=False)
+            else:
+                self._events.appendleft(message)
+                self._bytes += len(message.payload)
+        self._shrink()
+
+    def take(self) -> Outgoing | None:
+        """The next message to send; None if there is none."""
+        if self._retained:
+            return self._retained.popitem(last=False)[1]
+        if not self._events:
+            return None
+        message = self._events.popleft()
+        self._bytes -= len(message.payload)
+        return message
+
+    def _shrink(self) -> None:
+        while len(self._events) > self._max_events or self._bytes > self._max_bytes:
+            self._bytes -= len(self._events.popleft().payload)
+            self.dropped += 1

@@ -1,0 +1,81 @@
+"""Checks that look at several settings, or at the files they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kugel_bridge.model.errors import ConfigurationError
+from kugel_bridge.mqtt.topics import Topics
+from kugel_bridge.settings.not_yet import refusals
+from kugel_bridge.settings.problems import KeyPath, Problem, origin_of, shown
+from kugel_bridge.settings.sink import SinkKind
+from kugel_bridge.settings.sources import readable_by_others
+from kugel_bridge.settings.tree import Settings, leaves
+
+_NEEDED_FILES: tuple[KeyPath, ...] = (
+    ("mqtt", "ca_file"),
+    ("mqtt", "cert_file"),
+    ("mqtt", "key_file"),
+    ("cache", "warm"),
+)
+
+
+def found_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
+    """What is wrong although each setting is fine by itself."""
+    values = dict(leaves(settings))
+    given = ((path, value) for path, value in values.items() if path in origins)
+    for path, value, entry in refusals(given):
+        remedy = f"not yet supported; {entry.instead}"
+        yield Problem(path, shown(path, value), remedy, origin_of(path, origins))
+    for path in _NEEDED_FILES:
+        if (file := values[path]) is not None and (remedy := _cannot_be_used(file)):
+            yield Problem(path, shown(path, file), remedy, origin_of(path, origins))
+    yield from _topic_problems(settings, origins)
+    yield from _card_problems(settings, origins)
+
+
+def found_warnings(
+    settings: Settings, origins: Mapping[KeyPath, str], file: Path | None
+) -> Iterator[str]:
+    """What works, and is unwise."""
+    values = dict(leaves(settings))
+    secret = [
+        ".".join(path)
+        for path in (("cloud", "api_key"), ("mqtt", "password"), ("gateway", "keys"))
+        if values[path] and file is not None and origins.get(path, "").startswith(f"{file}, ")
+    ]
+    if secret and file is not None and readable_by_others(file):
+        yield f"{file} holds {', '.join(secret)} and everybody may read it; run `chmod 600 {file}`"
+    if settings.cloud.sends_key_in_clear:
+        yield f"cloud.base_url = {settings.cloud.base_url}: the key crosses the network unencrypted"
+
+
+def _topic_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
+    mqtt, device = settings.mqtt, settings.device
+    try:
+        Topics(mqtt.base_topic, device.id, device.groups, mqtt.extra_topics)
+    except ConfigurationError as error:
+        key, _, remedy = str(error).partition(": ")
+        path = tuple(key.split(" ")[0].split("."))
+        yield Problem(path, "", remedy, origin_of(path, origins))
+
+
+def _card_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
+    for name, zone in settings.zones.items():
+        if zone.sink.kind is not SinkKind.ALSA or not any(map(str.isdigit, zone.sink.address)):
+            continue
+        from kugel_bridge.audio.cards import refuse_index
+
+        try:
+            refuse_index(zone.sink.address)
+        except ConfigurationError as error:
+            path = ("zones", name, "sink")
+            yield Problem(path, shown(path, str(zone.sink)), str(error), origin_of(path, origins))
+
+
+def _cannot_be_used(file: Path) -> str:
+    if not file.is_file():
+        return "no such file"
+    return "" if os.access(file, os.R_OK) else "cannot be read by this user; change owner or mode"

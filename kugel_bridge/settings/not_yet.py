@@ -1,0 +1,74 @@
+"""What the manual names but the program cannot do yet: better refused than silently ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kugel_bridge.settings.sink import SinkAddress, SinkKind
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """One setting, and which of its values are refused."""
+
+    path: str
+    """Dotted; `*` stands for any name."""
+    refused: Callable[[Any], bool]
+    instead: str
+    """What to do about it."""
+
+
+def _on(value: Any) -> bool:
+    return value is True
+
+
+def _given(value: Any) -> bool:
+    return value is not None
+
+
+def _any(value: Any) -> bool:
+    return True
+
+
+NOT_YET: tuple[NotYet, ...] = (
+    NotYet("home_assistant.enabled", _on, "leave it false; mqtt.publish works without it"),
+    NotYet("hermes.enabled", _on, "leave it false"),
+    NotYet("wyoming.enabled", _on, "leave it false"),
+    NotYet("local.engine", lambda value: value == "wyoming", 'choose "auto" or "espeak-ng"'),
+    NotYet("local.wyoming_uri", _given, "remove it"),
+    NotYet("gateway.engine", lambda value: value == "upstream", 'choose "local"'),
+    NotYet("gateway.requests_per_minute", _any, "remove it"),
+    NotYet("gateway.concurrent_generations", _any, "remove it"),
+    NotYet("gateway.connections", _any, "remove it"),
+    NotYet("cloud.characters_per_day", _given, "remove it"),
+    NotYet("quiet.*", _any, "remove it; <base>/<device>/set/quiet works"),
+    NotYet(
+        "zones.*.sink",
+        lambda value: isinstance(value, SinkAddress) and value.kind is SinkKind.SNAPCAST,
+        'choose "alsa:...", "wav:..." or "null:"',
+    ),
+)
+"""Shorten this list when something has been built; the manual's test reads it too."""
+
+
+def refusals(given: Iterator[tuple[Path, Any]]) -> Iterator[tuple[Path, Any, NotYet]]:
+    """Those of the given settings that are not supported yet."""
+    for path, value in given:
+        for entry in NOT_YET:
+            if _matches(entry.path.split("."), path) and entry.refused(value):
+                yield path, value, entry
+
+
+def is_not_yet(path: Path) -> bool:
+    """Whether a setting is in the list, with whatever value."""
+    return any(_matches(entry.path.split("."), path) for entry in NOT_YET)
+
+
+def _matches(pattern: list[str], path: Path) -> bool:
+    return len(pattern) == len(path) and all(
+        sign in ("*", part) for sign, part in zip(pattern, path, strict=True)
+    )

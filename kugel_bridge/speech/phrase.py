@@ -1,0 +1,48 @@
+"""What makes two utterances the same phrase: the key of the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+
+from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmFormat
+
+API_VERSION = 1
+"""Raised when the service, or how we ask it, changes the sound of an unchanged request."""
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhraseKey:
+    """Everything that changes the sound of a phrase (API reference, "What a cache key needs")."""
+
+    text: str
+    """As it is sent: cleaned, NFC."""
+    source: str
+    """Who makes the sound, and where: two services with the same voice number differ."""
+    voice: str
+    model: str
+    language: str
+    speed: float = 1.0
+    format: PcmFormat = SPEECH_FORMAT
+    cfg_scale: float = 2.0
+    temperature: float | None = None
+    max_new_tokens: int = 2048
+    normalize: bool = True
+    api_version: int = API_VERSION
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits; the same for the same sound only."""
+        # JSON quotes every field, so that no two keys run together into one.
+        # Numbers are made floats first: 1 and 1.0 are the same speed.
+        values = dataclasses.asdict(self)
+        values["speed"], values["cfg_scale"] = float(self.speed), float(self.cfg_scale)
+        if self.temperature is not None:
+            values["temperature"] = float(self.temperature)
+        line = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(line.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import hashlib
+import logging
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.exceptions import InvalidStatus
+
+from kugel_bridge.gateway.access import Access, KeyRing, is_loopback
+from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.model.errors import ConfigurationError
+from tests.gateway.wire import REQUEST, wire
+from tests.gateway_server import ScriptedEngine, serving
+
+KEY = "ka_very-secret"
+HASHED = "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()
+
+
+@given(st.text(), st.lists(st.text(min_size=1).filter(lambda k: k.strip() != "")))
+def test_only_configured_keys_are_accepted(presented: str, keys: list[str]) -> None:
+    keys = [key for key in keys if not key.startswith("sha256:") and key.isascii()]
+    assert KeyRing(keys).accepts(presented) == (presented in keys)
+
+
+def test_a_hashed_key_is_accepted_in_plain_and_not_as_its_hash() -> None:
+    ring = KeyRing(["other", HASHED])
+    assert ring.accepts(KEY)
+    assert not ring.accepts(HASHED)
+
+
+@pytest.mark.parametrize("key", ["", " ", "sha256:", "sha256:abc", "sha256:" + "z" * 64])
+def test_a_malformed_key_is_named_by_its_place_only(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"gateway\.keys\[1\]"):
+        KeyRing(["fine", key])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
+def test_without_keys_others_are_not_let_in(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"gateway\.keys"):
+        GatewayServer(host=host, port=0, keys=[], engine=ScriptedEngine())
+    GatewayServer(host=host, port=0, keys=[KEY], engine=ScriptedEngine())
+
+
+@pytest.mark.parametrize(
+    ("host", "mine"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("a.b", False)],
+)
+def test_loopback_is_recognised(host: str, mine: bool) -> None:
+    assert is_loopback(host) is mine
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "refused"),
+    [
+        ("127.0.0.1:8780", None, False),
+        ("[::1]:8780", None, False),
+        ("localhost", "http://localhost:3000", False),
+        ("evil.example:8780", None, True),
+        ("127.0.0.1:8780", "https://evil.example", True),
+        ("127.0.0.1:8780", "null", True),
+        ("[", None, True),
+    ],
+)
+def test_without_keys_web_pages_from_elsewhere_are_refused(
+    host: str, origin: str | None, refused: bool
+) -> None:
+    refusal = Access(KeyRing([])).refusal(None, host=host, origin=origin)
+    assert (refusal is not None) is refused
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"x-api-key": KEY}],
+)
+async def test_a_key_in_either_header_opens_rest(headers: dict[str, str]) -> None:
+    async with serving(ScriptedEngine(), keys=[HASHED]) as server:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+            assert (await client.get("/v1/models", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer nope"}, {"x-api-key": "nö"}])
+async def test_rest_without_the_key_is_401_in_the_shape_of_the_api(
+    headers: dict[str, str],
+) -> None:
+    encoded = {name: value.encode() for name, value in headers.items()}
+    async with serving(ScriptedEngine(), keys=[KEY]) as server:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+            answer = await client.get("/v1/models", headers=encoded)
+            assert (await client.get("/health")).status_code == 200
+            assert (await client.get("/nothing", headers=encoded)).status_code == 401
+    assert answer.status_code == 401
+    assert answer.json() == {"error": "Unauthorized", "error_code": "UNAUTHORIZED", "code": 401}
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/ws/tts", "/ws/tts?api_key=nope", "/ws/nothing"])
+async def test_an_upgrade_without_the_key_is_401_with_a_request_id(path: str) -> None:
+    async with serving(ScriptedEngine(), keys=[KEY]) as server:
+        with pytest.raises(InvalidStatus) as caught:
+            async with wire(server, path):
+                pass
+    response = caught.value.response
+    assert response.status_code == 401
+    assert b'"UNAUTHORIZED"' in (response.body or b"")
+    assert response.headers["x-request-id"]
+
+
+async def test_an_upgrade_takes_the_key_from_query_or_header() -> None:
+    async with serving(ScriptedEngine(), keys=[KEY]) as server:
+        async with wire(server, f"/ws/tts?api_key={KEY}&sdk=python") as socket:
+            await socket.send(REQUEST)
+            await socket.until_end()
+        async with wire(server, Authorization=f"Bearer {KEY}") as socket:
+            await socket.send(REQUEST)
+            await socket.until_end()
+
+
+async def test_an_unknown_socket_is_404() -> None:
+    async with serving(ScriptedEngine()) as server:
+        with pytest.raises(InvalidStatus) as caught:
+            async with wire(server, "/ws/nothing"):
+                pass
+    assert caught.value.response.status_code == 404
+    assert b"NOT_FOUND" in (caught.value.response.body or b"")
+
+
+async def test_the_key_is_in_no_log_even_where_uvicorn_prints_request_lines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(ScriptedEngine(), keys=[KEY]) as server:
+        caplog.set_level(logging.DEBUG)
+        for name in ("uvicorn.error", "uvicorn.access"):
+            caplog.set_level(logging.INFO, name)
+        logging.getLogger("websockets.client").setLevel(logging.CRITICAL)
+        try:
+            async with wire(server, f"/ws/tts?api_key={KEY}&model_id=kugel-3") as socket:
+                await socket.send(REQUEST)
+                await socket.until_end()
+        finally:
+            logging.getLogger("websockets.client").setLevel(logging.NOTSET)
+    assert "/ws/tts?model_id=kugel-3" in caplog.text
+    assert KEY not in caplog.text

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from kugel_bridge.gateway.voices import ESPEAK_VOICES, VoiceBook
+from kugel_bridge.kugelaudio.catalogue import Voice
+
+
+def test_the_espeak_catalogue_has_both_sexes_in_every_language() -> None:
+    have = {(entry.voice.languages[0], entry.voice.sex) for entry in ESPEAK_VOICES}
+    for language in ("en", "de", "fr", "es", "it", "nl", "pl", "pt"):
+        assert {(language, "female"), (language, "male")} <= have
+
+
+def test_the_numbers_that_stand_in_configurations_do_not_change() -> None:
+    numbers = {entry.name: entry.voice.id for entry in ESPEAK_VOICES}
+    assert (numbers["en+f3"], numbers["en+m3"]) == (101, 102)
+    assert (numbers["de+f3"], numbers["pt+m3"]) == (111, 172)
+    VoiceBook([entry.voice for entry in ESPEAK_VOICES])
+
+
+@pytest.mark.parametrize("ident", [7, "7", "anna"])
+def test_a_voice_is_found_by_number_text_or_handle(ident: int | str) -> None:
+    voice = Voice(7, "Anna", "anna")
+    assert VoiceBook([voice]).find(ident) is voice
+
+
+@pytest.mark.parametrize("ident", [0, -7, "", "-7", "Anna", "٧", "9" * 10_000])
+def test_anything_else_is_not_found(ident: int | str) -> None:
+    found = VoiceBook([Voice(1, "Anna", "anna")]).find(ident)
+    assert found is None
+
+
+@pytest.mark.parametrize("ids", [[0], [1, 1]])
+def test_a_catalogue_with_unusable_numbers_cannot_be_built(ids: list[int]) -> None:
+    with pytest.raises(ValueError, match="ids"):
+        VoiceBook([Voice(number, "x") for number in ids])

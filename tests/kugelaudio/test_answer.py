@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from kugel_bridge.kugelaudio.answer import Answer
+from kugel_bridge.kugelaudio.codes import RATE_LIMITED
+from kugel_bridge.kugelaudio.frames import AudioFrame, Finished, Interrupted, WordTimings
+from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest
+from kugel_bridge.model.errors import ProtocolError, RateLimitedError, ServiceUnavailableError
+from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk
+
+REQUEST = SpeechRequest("Hello.", "en", 1)
+SECOND = AudioFrame(bytes(48_000), Encoding.PCM, 24_000)
+
+
+def test_audio_becomes_sound_and_everything_else_does_not() -> None:
+    answer = Answer(REQUEST)
+    assert answer.add(SECOND) == PcmChunk(SPEECH_FORMAT, bytes(48_000))
+    for frame in (None, WordTimings(()), Finished()):
+        assert answer.add(frame) is None
+    answer.end()
+
+
+def test_a_refusal_is_raised_as_our_error() -> None:
+    with pytest.raises(RateLimitedError):
+        Answer(REQUEST).add(RATE_LIMITED)
+
+
+def test_an_interruption_nobody_asked_for_is_an_error() -> None:
+    with pytest.raises(ServiceUnavailableError):
+        Answer(REQUEST).add(Interrupted())
+
+
+def test_nothing_is_not_an_answer() -> None:
+    with pytest.raises(ServiceUnavailableError, match="no sound"):
+        Answer(REQUEST).end()
+
+
+def test_a_long_text_may_take_long_and_a_short_one_may_not() -> None:
+    long, short = Answer(SpeechRequest("x" * 1000, "en", 1)), Answer(REQUEST)
+    for _ in range(600):
+        long.add(SECOND)
+    with pytest.raises(ProtocolError, match="of sound for this text"):
+        for _ in range(15):
+            short.add(SECOND)
+
+
+def test_telephone_sound_that_was_not_asked_for_is_noise() -> None:
+    with pytest.raises(ProtocolError):
+        Answer(REQUEST).add(AudioFrame(b"\xff", Encoding.ALAW, 8_000))
