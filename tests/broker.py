@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -302,6 +303,54 @@ class Peer:
         """What has arrived and was not looked at."""
         while not self._messages.empty():
             yield self._messages.get_nowait()
+
+
+class Script:
+    """The broker's side of one connection, packet by packet: for what no real broker does."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def packet(self) -> tuple[int, bytes]:
+        """The next packet: its first byte, and what follows the length."""
+        (first,) = await self._reader.readexactly(1)
+        length = shift = 0
+        while True:
+            (digit,) = await self._reader.readexactly(1)
+            length |= (digit & 0x7F) << shift
+            shift += 7
+            if digit < 0x80:
+                return first, await self._reader.readexactly(length)
+
+    def send(self, packet: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(packet)
+
+    async def welcome(self) -> None:
+        """Take a login and one subscription with MQTT 5."""
+        await self.packet()
+        self.send(b"\x20\x03\x00\x00\x00")
+        first, body = await self.packet()
+        assert first == 0x82, "SUBSCRIBE comes first of all"
+        self.send(b"\x90\x04" + body[:2] + b"\x00\x01")
+
+    async def closed(self) -> None:
+        """Return when the other side has gone."""
+        await self._reader.read()
+
+
+@asynccontextmanager
+async def scripted(play: Callable[[Script], Awaitable[None]]) -> AsyncIterator[int]:
+    """A broker that does what `play` says with each connection, then closes it; its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await play(Script(reader, writer))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
 
 
 def raw_connect(port: int, client_id: str = "raw") -> socket.socket:

@@ -44,7 +44,8 @@ class ScriptedEngine:
     hold: asyncio.Event | None = None
     asked: list[tuple[str, str, str, float]] = field(default_factory=list)
     ended: int = 0
-    began: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a stream has ended, however it did."""
 
     def voices(self) -> Sequence[Voice]:
         return VOICES
@@ -56,13 +57,13 @@ class ScriptedEngine:
         try:
             for number, chunk in enumerate(self.chunks):
                 yield chunk
-                self.began.set()
                 if self.hold is not None and number == 0:
                     await self.hold.wait()
             if self.then is not None:
                 raise self.then
         finally:
             self.ended += 1
+            self.over.set()
 
 
 @asynccontextmanager

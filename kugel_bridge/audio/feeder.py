@@ -115,7 +115,7 @@ class Feeder:
                 if order is None:
                     self._feed()
                 elif self._carry_out(*order):
-                    return
+                    break
             except DeviceError as error:
                 self._fail(error, order[1] if order else None)
             except Exception as error:
@@ -125,6 +125,8 @@ class Feeder:
                 self._fail(failure, order[1] if order else None)
         if self._handle is not None:
             self._handle.close()
+        while order := self._mail.next_order():
+            order[1](None)  # came while it closed: there is nothing left to do it on
 
     def _pause_s(self) -> float | None:
         """How long there is nothing to do (s); None = until somebody asks."""

@@ -82,9 +82,8 @@ class PcmHandle(Protocol):
 class AlsaHandle:
     """A playback device opened through alsa-lib, never blocking; belongs to one thread."""
 
-    def __init__(self, name: str, device: str, pcm: Any) -> None:
+    def __init__(self, name: str, pcm: Any) -> None:
         self._name = name  # what people call it
-        self._device = device  # what ALSA calls it
         self._pcm = pcm
         facts = pcm.info()
         if facts["format"] not in _WIDTHS:
@@ -186,7 +185,7 @@ def open_handle(
         )
     except alsaaudio.ALSAAudioError as error:
         raise device_error(name, number_of(error), str(error)) from error
-    return AlsaHandle(name, device, pcm)
+    return AlsaHandle(name, pcm)
 
 
 def capabilities(device: str) -> Capabilities | None:

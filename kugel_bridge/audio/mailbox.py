@@ -100,7 +100,7 @@ class Mailbox:
             return self._orders.popleft() if self._orders else None
 
     def front(self, most_bytes: int) -> memoryview:
-        """The next sound, at most so much; it stays until it is `taken`. Empty when there is none."""
+        """The next sound, at most so much; it stays until it is `taken`. Empty: there is none."""
         # Only the thread takes from the front, so no lock is needed to look there.
         return self._pending[0][:most_bytes] if self._pending else memoryview(b"")
 

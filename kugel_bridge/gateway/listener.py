@@ -16,6 +16,8 @@ MAX_MESSAGE_BYTES = 256 * 1024
 MAX_CONNECTIONS = 200
 KEEP_ALIVE_S = 65
 """The official SDK keeps idle HTTP connections for 50 s."""
+PING_TIMEOUT_S = 60
+"""A client that plays as it reads answers a ping only after the sound sent before it."""
 SHUTDOWN_S = 1
 _TICK_S = 1.0
 
@@ -31,6 +33,7 @@ class Listener(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_max_size=MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,
+                ws_ping_timeout=PING_TIMEOUT_S,
                 lifespan="off",
                 # Below warnings uvicorn prints request lines, and with them keys.
                 log_config=None,

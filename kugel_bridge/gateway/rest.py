@@ -86,7 +86,7 @@ class Rest:
 def _whole(text: str | None, default: int) -> int | None:
     if text is None:
         return default
-    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def _invalid(reason: str) -> Response:

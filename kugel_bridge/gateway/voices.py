@@ -24,7 +24,7 @@ class VoiceBook:
             return self._by_id.get(ident)
         found = self._by_handle.get(ident)
         # The length keeps a number of a million digits from being computed.
-        if found is None and ident.isdecimal() and len(ident) <= 18:
+        if found is None and ident.isascii() and ident.isdecimal() and len(ident) <= 18:
             found = self._by_id.get(int(ident))
         return found
 

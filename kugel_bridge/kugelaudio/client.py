@@ -31,6 +31,9 @@ SHAKY_S = 1.0
 """A service that accepts and then closes has said its verdict by then."""
 SETTLED_S = 10.0
 """Sockets that die younger than this are reopened with backoff."""
+PING_INTERVAL_S = 15.0
+"""NATs and proxies drop silent sockets after 20 to 30 s (API reference, "Rules common")."""
+PING_TIMEOUT_S = 10.0
 GRACE_S = 30.0
 """What a request may take beyond the length of its speech (API reference, "what to assume")."""
 CHARACTERS_PER_S = 10.0
@@ -267,7 +270,20 @@ class SpeechClient:
             except TimeoutError:
                 passed()
                 self._tell_status()
-        return await connection.wait_closed()
+        while True:
+            try:
+                async with asyncio.timeout(PING_INTERVAL_S):
+                    return await connection.wait_closed()
+            except TimeoutError:
+                await self._probe(connection)
+
+    async def _probe(self, connection: Connection) -> None:
+        """Drop the warm socket if nobody is at its other end any more."""
+        if self._idle is not connection or await connection.answers(PING_TIMEOUT_S):
+            return
+        # While a request runs, its own deadlines decide: a pong may wait behind sound.
+        if self._idle is connection:
+            connection.abort()
 
     async def _until_socket_is_wanted(self) -> None:
         while True:

@@ -37,9 +37,6 @@ from kugel_bridge.model.errors import (
     TooSlowError,
 )
 
-PING_INTERVAL_S = 15.0
-"""NATs and proxies drop silent connections after 20 to 30 s (API reference, "Rules common")."""
-PING_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 1.0
 """A frozen server gets one second of courtesy, not the library's ten."""
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -48,6 +45,7 @@ MAX_QUEUED_FRAMES = 32
 _HAPPY_EYEBALLS_S = 0.25
 _MAX_STALE_FRAMES = 64
 _VERDICT_STATUSES = frozenset({401, 402, 403, 429})
+_OUR_CODES = frozenset({1002, 1003, 1007, 1009})
 _LOST_CODES = frozenset({None, 1000, 1001, 1006, 1012, 1013})
 
 
@@ -90,8 +88,9 @@ class Connector:
                     proxy=None,
                     user_agent_header=f"kugel-bridge/{__version__}",
                     open_timeout=self._timeout_s,
-                    ping_interval=PING_INTERVAL_S,
-                    ping_timeout=PING_TIMEOUT_S,
+                    # The library would end a healthy socket whose pong waits behind sound that
+                    # came faster than it is played; idle sockets are pinged by their owner.
+                    ping_interval=None,
                     close_timeout=CLOSE_TIMEOUT_S,
                     max_size=MAX_MESSAGE_BYTES,
                     max_queue=MAX_QUEUED_FRAMES,
@@ -196,6 +195,15 @@ class Connection:
         await self._websocket.wait_closed()
         return _meaning(self._websocket.close_code, self._websocket.close_reason or "")
 
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether the other side answers a ping within `timeout_s` (s); also keeps NATs open."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await (await self._websocket.ping())
+        except (ConnectionClosed, TimeoutError):
+            return False
+        return True
+
     async def leave(self) -> None:
         """Tell the service to drop what it is generating, then close."""
         if not self._session.reusable:
@@ -251,13 +259,9 @@ def _untrusted(error: ssl.SSLCertVerificationError) -> BridgeError:
 
 
 def _closed(error: ConnectionClosed) -> BridgeError:
-    # What we sent first says more than the echo: 1009 for a frame over our limit, 1011 for pings
-    # that nobody answered.
-    if error.sent is not None and not error.rcvd_then_sent:
-        if error.sent.code == 1011:
-            return LostError("the service does not answer pings")
-        if error.sent.code in (1002, 1003, 1007, 1009):
-            return error_of_close(error.sent.code, error.sent.reason)
+    # What we sent first says more than the echo, as 1009 for a frame over our limit.
+    if error.sent is not None and not error.rcvd_then_sent and error.sent.code in _OUR_CODES:
+        return error_of_close(error.sent.code, error.sent.reason)
     if error.rcvd is None:
         return LostError("the connection was lost")
     return _meaning(error.rcvd.code, error.rcvd.reason)

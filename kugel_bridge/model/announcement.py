@@ -213,7 +213,8 @@ class Announcement:
                 if name in _PLAIN_TYPES:
                     _check(name, value, _PLAIN_TYPES[name])
             values["segments"] = tuple(_segment(kind, fields) for kind, fields in raw["segments"])
-            values["received"] = Instant(*_numbers("received", raw["received"], 2))
+            wall_s, monotonic_s = raw["received"]
+            values["received"] = Instant(_number(wall_s), _number(monotonic_s))
             for name in ("zones", "ignored"):
                 values[name] = _texts(name, raw.get(name, []))
             if "priority" in raw:
@@ -221,11 +222,11 @@ class Announcement:
             if "volume" in raw:
                 percent, relative = raw["volume"]
                 _check("volume", relative, bool)
-                values["volume"] = Volume(*_numbers("volume", [percent], 1), relative)
+                values["volume"] = Volume(_number(percent), relative)
             if "repeat" in raw:
                 count, pause_s = raw["repeat"]
                 _check("repeat", count, int)
-                values["repeat"] = Repeat(count, *_numbers("repeat", [pause_s], 1))
+                values["repeat"] = Repeat(count, _number(pause_s))
             if "cache" in raw:
                 values["cache"] = CachePolicy(raw["cache"])
             if "offline" in raw:
@@ -268,17 +269,14 @@ def _check(name: str, value: object, kinds: Any) -> None:
     """Raise TypeError where a damaged row would otherwise fail much later, in mid-speech."""
     # True is an int to Python, but never a number of anything.
     boolean_is_wrong = isinstance(value, bool) and kinds in (int, _NUMBER)
-    if boolean_is_wrong or not isinstance(value, kinds):
+    is_nan = isinstance(value, float) and value != value
+    if boolean_is_wrong or is_nan or not isinstance(value, kinds):
         raise TypeError(f"{name} is {value!r:.40}")
 
 
-def _numbers(name: str, values: list[Any], count: int) -> list[float]:
-    _check(name, values, list)
-    if len(values) != count:
-        raise ValueError(f"{name} has {len(values)} numbers")
-    for value in values:
-        _check(name, value, _NUMBER)
-    return values
+def _number(value: Any) -> float:
+    _check("a number", value, _NUMBER)
+    return value  # type: ignore[no-any-return]  # just checked
 
 
 def _texts(name: str, values: list[Any]) -> tuple[str, ...]:

@@ -18,6 +18,18 @@ MAX_PACKET_BYTES = 128 * 1024
 """Larger messages stay in the broker (MQTT 5): what is a little too large can still be refused."""
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """As in the standard library."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Files for an encrypted connection. The broker's certificate is always verified."""
@@ -44,6 +56,7 @@ class Tls:
                     f'mqtt.cert_file: "{self.cert_file}" with mqtt.key_file '
                     f'"{self.key_file}" cannot be used: {error}'
                 ) from error
+        context.sslsocket_class = _TlsSocket
         return context
 
 

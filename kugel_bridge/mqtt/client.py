@@ -8,7 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 
-from kugel_bridge.mqtt.backoff import Backoff
+from kugel_bridge.mqtt.backoff import STEADY_S, Backoff
 from kugel_bridge.mqtt.broker import Broker
 from kugel_bridge.mqtt.message import MqttMessage, Outgoing, Will
 from kugel_bridge.mqtt.outbox import Outbox
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 FAREWELL_TIMEOUT_S = 1.5
 """The process has to end within two seconds, also when the broker does not listen."""
+SUSPICIOUS_LIVES = 3
 RESUBSCRIBE_S = 60.0
 """How often to ask again for what the broker refused: somebody may have changed its rules."""
 
@@ -120,6 +121,7 @@ class MqttConnection:
         """Be connected until cancelled, then take leave. Raises ConfigurationError (TLS files)."""
         context = None if self._broker.tls is None else self._broker.tls.context()
         told = ""
+        short_lives = 0
         while True:
             started_s = time.monotonic()
             error, was_up = await self._live(context)
@@ -129,6 +131,16 @@ class MqttConnection:
             level = logging.DEBUG if str(error) == told and not was_up else logging.WARNING
             logger.log(level, "MQTT: %s; next try in %.1f s", error, wait_s)
             told = str(error)
+            short_lives = short_lives + 1 if was_up and lasted_s < STEADY_S else 0
+            if short_lives == SUSPICIOUS_LIVES:
+                # Mosquitto 2.0 does not tell the one who is thrown out.
+                logger.error(
+                    "MQTT: %d connections in a row were closed within %.0f s; "
+                    'does another client use our client id "%s"?',
+                    short_lives,
+                    STEADY_S,
+                    self._broker.client_id,
+                )
             self._due_s = time.monotonic() + wait_s + 1.0
             await asyncio.sleep(wait_s)
 
@@ -187,14 +199,14 @@ class MqttConnection:
 
     async def _farewell(self, wire: Wire) -> None:
         """Send what is left, say that we are gone, and go."""
-        if self._wire is not wire or not wire.alive:
-            return
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT_S):
-                self.publish(self._will.topic, self._will.payload, retain=True)
-                while wire.alive and (self._outbox or wire.in_flight):
+                if self._wire is wire:
+                    self.publish(self._will.topic, self._will.payload, retain=True)
+                while wire.alive and (wire.in_flight or (self._outbox and self._wire is wire)):
                     self._idle.clear()
                     await self._idle.wait()
+                # Also before the subscriptions stand: acknowledgements may be on their way.
                 await wire.leave()
         except TimeoutError:
             logger.debug("MQTT: the broker did not take our farewell in time")

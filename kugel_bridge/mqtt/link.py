@@ -11,7 +11,7 @@ from typing import Any
 
 from kugel_bridge.model.announcement import Announcement, ReplyAddress
 from kugel_bridge.model.clock import Clock, SystemClock
-from kugel_bridge.model.errors import BridgeError, RejectedError
+from kugel_bridge.model.errors import BridgeError, ConfigurationError, RejectedError
 from kugel_bridge.model.report import Report
 from kugel_bridge.mqtt.broker import Broker
 from kugel_bridge.mqtt.client import MqttConnection
@@ -101,13 +101,19 @@ class MqttLink:
 
     async def run(self) -> None:
         """Be connected until cancelled; then say "offline". Raises ConfigurationError."""
+        wrong: ConfigurationError | None = None
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                await self.connection.run()
+                try:
+                    await self.connection.run()
+                except ConfigurationError as error:
+                    wrong = error  # the group would wrap it
         finally:
             self._tasks = None
             if self._state_timer is not None:
                 self._state_timer.cancel()
+        if wrong is not None:
+            raise wrong
 
     # --- news ---------------------------------------------------------------------------
 

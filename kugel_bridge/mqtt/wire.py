@@ -124,7 +124,11 @@ class Wire:
 
     async def leave(self) -> None:
         """Say goodbye in order, so that the broker does not publish our will."""
-        if self.alive and self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+        if (
+            self.alive
+            and self._welcome.done()
+            and self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS
+        ):
             await asyncio.wait((self._ended,))
 
     def close(self) -> None:
@@ -229,8 +233,14 @@ class Wire:
             raise self._ended.result()
 
     def _lost(self, reason: str) -> None:
-        end = End.LOST if self._welcome.done() else End.UNANSWERED
-        self._end(WireError(reason, end))
+        if self._welcome.done():
+            self._end(WireError(reason, End.LOST))
+            return
+        tls = self._broker.tls
+        if tls is not None and tls.cert_file is None:
+            # With TLS 1.3 that comes after the handshake, and often only as a closed connection.
+            reason += "; perhaps the broker wants a certificate of ours (mqtt.cert_file)"
+        self._end(WireError(reason, End.UNANSWERED))
 
     def _end(self, error: WireError) -> WireError:
         """Note why it ended, and give that back; the first reason counts."""

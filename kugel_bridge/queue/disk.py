@@ -18,10 +18,11 @@ from kugel_bridge.queue.queuefile import (
     DamagedError,
     InUseError,
     Lock,
+    connect,
     explained,
     is_damage,
-    open_file,
     open_read_only,
+    prepare,
     reserve_space,
     set_aside,
     transaction,
@@ -107,8 +108,7 @@ class Disk:
                 self._disconnect()
                 self._next_try_s = 0.0
                 self._write(changes, reports, usage)
-        # OverflowError: a number that SQLite cannot hold.
-        except (StorageError, sqlite3.Error, OSError, OverflowError) as error:
+        except (StorageError, sqlite3.Error, OSError) as error:
             self._failed(error)
             raise StorageError(self._figures.problem) from error
         self._remember(changes)
@@ -173,36 +173,42 @@ class Disk:
 
     def _opened(self) -> sqlite3.Connection:
         """A connection to a sound file that holds all rows it should; a damaged one makes way."""
+        connection = connect(self._path)
         try:
-            return self._opened_once()
+            self._take_over(connection)
         except DamagedError as error:
+            # Before closing, which would fold the log into the damaged file, or delete it.
             aside = set_aside(self._path, self._clock.now().wall_s)
+            connection.close()
             self._figures.set_aside = f"{error}; it was moved to {aside}"
             logger.error("the queue starts empty: %s", self._figures.set_aside)  # noqa: TRY400 (the trace tells nothing)
-            return self._opened_once()
-
-    def _opened_once(self) -> sqlite3.Connection:
-        connection = open_file(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+        connection = connect(self._path)
         try:
-            try:
-                self._take_over(connection)
-            except (sqlite3.DatabaseError, IndexError) as error:
-                # A table or column that is missing spoils the file as much as a torn page.
-                if is_damage(error) or getattr(error, "sqlite_errorcode", 1) == 1:
-                    raise DamagedError(f"{self._path} is damaged: {error}") from error
-                raise
+            self._take_over(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _take_over(self, connection: sqlite3.Connection) -> None:
-        """Load the file, set its unreadable rows aside, and put back what it lost."""
+        """Check and load the file, set its unreadable rows aside, and put back what it lost."""
+        prepare(connection, self._path)
         stamp = self._stamp()
-        entries, broken = rows.load_entries(connection, stamp)
+        try:
+            entries, broken = rows.load_entries(connection, stamp)
+            loaded = self._past_of(connection, entries, stamp)
+        except (sqlite3.DatabaseError, IndexError) as error:
+            # A table or column that is missing spoils the file as much as a torn page.
+            if is_damage(error) or getattr(error, "sqlite_errorcode", 1) == sqlite3.SQLITE_ERROR:
+                raise DamagedError(f"{self._path} is damaged: {error}") from error
+            raise
         found = {entry.key for entry in entries}
         lost = [entry for key, entry in self._known.items() if key not in found]
-        loaded = self._past_of(connection, entries, stamp)
         if broken or lost:
             with transaction(connection):
                 rows.set_rows_aside(connection, broken, stamp)
@@ -222,7 +228,7 @@ class Disk:
                 loaded = self._past_of(connection, entries, stamp)
             finally:
                 connection.close()
-        except (StorageError, sqlite3.Error, IndexError) as error:
+        except (StorageError, sqlite3.Error, OSError, IndexError) as error:
             logger.debug("nothing can be read of %s: %s", self._path, error)
             return
         self._found(loaded)

@@ -66,19 +66,21 @@ class Lock:
             self._fd = None
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    """The queue file, created where there is none, its rows durable at COMMIT.
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the file, which is created but not looked at; raises sqlite3.Error."""
+    return _connected(path.absolute().as_uri())
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check the file and make it a queue whose rows are durable at COMMIT.
 
     Raises DamagedError for what cannot be read, StorageError for a file that belongs to another
     program, sqlite3.Error or OSError for trouble with the disk.
     """
-    fresh = not path.exists()
-    connection = _connected(path.absolute().as_uri())
     try:
         _check(connection, path)
         # FULL: with NORMAL a power cut takes rows back that were promised.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * 4096}")
         connection.execute("PRAGMA journal_mode = WAL")
@@ -87,35 +89,27 @@ def open_file(path: Path) -> sqlite3.Connection:
                 for statement in SCHEMA.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        if fresh:
             _sync_folder(path.parent)
     except sqlite3.DatabaseError as error:
-        connection.close()
         if is_damage(error):
             raise DamagedError(f"{path} is damaged: {error}") from error
         raise
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
     """The queue file for a look, beside a running daemon or on a disk that takes no writes.
 
-    Raises sqlite3.Error, or StorageError for a file that is not a queue of this version.
+    Raises sqlite3.Error, OSError, or StorageError for a file that is not a queue of this version.
     """
     uri = path.absolute().as_uri()
-    # Without a log file nobody writes, and SQLite may skip the shared memory it would create.
-    nobody_writes = not path.with_name(path.name + "-wal").exists()
-    connection = _connected(f"{uri}?immutable=1" if nobody_writes else f"{uri}?mode=ro")
     try:
-        if _user_version(connection) != SCHEMA_VERSION:
-            raise StorageError(f"{path} is not a queue of this version of kugel-bridge")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        return _checked(_connected(f"{uri}?mode=ro"))
+    except sqlite3.OperationalError:
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        # Without a log nobody writes, and SQLite can do without the files that it cannot create.
+        return _checked(_connected(f"{uri}?immutable=1"))
 
 
 @contextlib.contextmanager
@@ -198,6 +192,16 @@ def _connected(uri: str) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
     # Damaged text must spoil its row only, not the reading of all rows.
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    return connection
+
+
+def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        if _user_version(connection) != SCHEMA_VERSION:
+            raise StorageError("the file is not a queue of this version of kugel-bridge")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 KEPT_BROKEN = 100
+MAX_INTEGER = 2**63 - 1
 
 # Times are monotonic seconds of the boot named in the row, unless the name says wall.
 SCHEMA = """
@@ -70,10 +71,15 @@ class BrokenRow:
 
 
 def entry_row(entry: Entry, stamp: Stamp) -> Row:
-    """The entry as a row; raises ValueError for text that is not Unicode."""
+    """The entry as a row; raises ValueError for what SQLite would refuse.
+
+    It would refuse the whole group with it: text that is not Unicode, numbers over 64 bits.
+    """
     text = entry.announcement.to_json()
     for part in (entry.announcement.id, entry.zone, entry.reason, text):
-        part.encode()  # SQLite would refuse a lone surrogate, and with it the whole group
+        part.encode()
+    if max(entry.sequence, entry.attempts, entry.resume_at) > MAX_INTEGER:
+        raise ValueError(f"a number of announcement {entry.announcement.id!r} is too large")
     return (
         *entry.key,
         entry.sequence,

@@ -10,7 +10,14 @@ from kugel_bridge.model.errors import StorageError
 from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.queue import rows
 from kugel_bridge.queue.policy import Entry
-from kugel_bridge.queue.queuefile import Lock, explained, open_file, open_read_only, transaction
+from kugel_bridge.queue.queuefile import (
+    Lock,
+    connect,
+    explained,
+    open_read_only,
+    prepare,
+    transaction,
+)
 from kugel_bridge.queue.stamp import Stamp, boot_id
 
 
@@ -41,8 +48,9 @@ def clear_stored(path: Path, clock: Clock | None = None) -> int:
     lock = Lock(path)
     try:
         lock.take()
-        connection = open_file(path)
+        connection = connect(path)
         try:
+            prepare(connection, path)
             now = _now(clock)
             entries, broken = rows.load_entries(connection, now)
             with transaction(connection):

@@ -97,7 +97,7 @@ class Cloud(Section):
         description="How long sound may pause in the middle (s) before it counts as broken.",
     )
     max_generations: Annotated[Whole, Field(ge=1, le=20)] = Field(
-        1, description="Generations at a time; an account's first tier allows one."
+        default=1, description="Generations at a time; an account's first tier allows one."
     )
     characters_per_day: Annotated[Whole, Field(ge=0)] | None = Field(
         default=None,

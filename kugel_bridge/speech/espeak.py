@@ -105,22 +105,22 @@ class EspeakSource:
                     is_first = False
                     yield chunk
             if is_first:
+                # Its complaint may come after the end of its sound.
+                await child.end()
                 raise child.failure(voice)
         except ProtocolError as error:
             raise ServiceUnavailableError(f"espeak-ng: {error}") from error
         finally:
             # Kills the child if it lives, and closes the pipes at once: no await in between.
             transport.close()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REAP_TIMEOUT_S):
-                    await child.exited.wait()
+            await child.end()
 
 
 class _Child(asyncio.SubprocessProtocol):
     """What the child writes, held until it is asked for."""
 
     def __init__(self) -> None:
-        self.exited = asyncio.Event()
+        self._exited = asyncio.Event()
         self._transport: asyncio.SubprocessTransport | None = None
         self._data: deque[bytes] = deque()
         self._ahead = 0
@@ -150,6 +150,12 @@ class _Child(asyncio.SubprocessProtocol):
             self._pause(False)
         return data
 
+    async def end(self) -> None:
+        """Return when the child is reaped and its pipes are closed, or will not be soon."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REAP_TIMEOUT_S):
+                await self._exited.wait()
+
     def failure(self, voice: str) -> BridgeError:
         """Why there was no sound."""
         said = self._complaint.decode("utf-8", "replace").strip() or "no reason given"
@@ -174,7 +180,7 @@ class _Child(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The child is reaped and all its pipes are closed."""
-        self.exited.set()
+        self._exited.set()
         self._has_ended = True
         self._news.set()
 

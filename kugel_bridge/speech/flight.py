@@ -55,9 +55,9 @@ class Flight:
 
     @property
     def can_join(self) -> bool:
-        """Whether a newcomer would still get everything."""
+        """Whether a newcomer would still get everything; also while the cache takes it in."""
         is_cancelled = self._task is not None and self._task.cancelling() > 0
-        return not self._dropped and not self._is_over and not is_cancelled
+        return not self._dropped and self._error is None and not is_cancelled
 
     @property
     def is_heard(self) -> bool:

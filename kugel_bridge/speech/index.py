@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_S = 1.0
 """How long a statement waits for another process that writes."""
+PAGE_BYTES = 1024
+"""A row touches four pages; with the usual 4096 bytes each new phrase would cost 18 KB of flash."""
 MAX_INLINE = 64 * 1024
 
 _FILE = "cache.db"
@@ -118,6 +120,7 @@ class PhraseIndex:
         """Open the index; one that is damaged or not ours is moved aside."""
         if (trouble := self._trouble()) is not None:
             self._move_aside(trouble)
+        self._set_page_size()
         self._cache = diskcache.Cache(
             str(self._path), timeout=LOCK_TIMEOUT_S, disk=GuardedDisk, **_SETTINGS
         )
@@ -215,6 +218,16 @@ class PhraseIndex:
             return str(error)
         except sqlite3.DatabaseError as error:
             return str(error)
+        finally:
+            connection.close()
+
+    def _set_page_size(self) -> None:
+        """Give a database that is still empty small pages; diskcache would be too late for it."""
+        connection = sqlite3.connect(self._path / _FILE, timeout=LOCK_TIMEOUT_S)
+        try:
+            if connection.execute("PRAGMA page_count").fetchone() == (0,):
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                connection.execute("PRAGMA journal_mode = wal")
         finally:
             connection.close()
 

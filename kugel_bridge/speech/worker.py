@@ -23,7 +23,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._since_s: float | None = None
 
@@ -39,7 +39,7 @@ class Worker:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
 
-    def post(self, job: Callable[..., None], *args: Any) -> None:
+    def post(self, job: Callable[..., object], *args: Any) -> None:
         """Have it done later; an error is logged."""
         self._jobs.put(lambda: job(*args))
 

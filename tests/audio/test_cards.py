@@ -26,7 +26,7 @@ CARDS = """\
  1 [Headphones     ]: bcm2835_headpho - bcm2835 Headphones
                       bcm2835 Headphones
  2 [Device         ]: USB-Audio - USB PnP Sound Device
-                      C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.4, full speed
+                      C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.4
  3 [C920           ]: USB-Audio - HD Pro Webcam C920
                       HD Pro Webcam C920 at usb-0000:01:00.0-1.3, high speed
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from kugel_bridge.audio.chime import CHIMES, DEFAULT_CHIME, chime, tone
@@ -24,7 +26,7 @@ def test_it_is_short_and_not_too_loud(sound: PcmChunk) -> None:
 @pytest.mark.parametrize("sound", SOUNDS)
 def test_it_begins_and_ends_without_a_click(sound: PcmChunk) -> None:
     numbers = samples(sound.data)
-    steps = [abs(b - a) for a, b in zip(numbers, numbers[1:], strict=False)]
+    steps = [abs(b - a) for a, b in pairwise(numbers)]
     assert abs(numbers[0]) < 100
     assert abs(numbers[-1]) < 100
     # A sine of 3 kHz at this loudness moves by less than this in one frame.
@@ -47,5 +49,5 @@ def test_a_chime_is_made_once() -> None:
 
 
 def test_an_unknown_chime_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(RejectedError, match="'gong'.*ding-dong"):
+    with pytest.raises(RejectedError, match=r"'gong'.*ding-dong"):
         chime("gong")

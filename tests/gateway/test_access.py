@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import logging
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 from kugel_bridge.gateway.access import Access, KeyRing, is_loopback
 from kugel_bridge.gateway.server import GatewayServer
 from kugel_bridge.model.errors import ConfigurationError
+from tests.gateway.test_rest import asking
 from tests.gateway.wire import REQUEST, wire
 from tests.gateway_server import ScriptedEngine, serving
 
@@ -76,9 +76,8 @@ def test_without_keys_web_pages_from_elsewhere_are_refused(
     [{"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"x-api-key": KEY}],
 )
 async def test_a_key_in_either_header_opens_rest(headers: dict[str, str]) -> None:
-    async with serving(ScriptedEngine(), keys=[HASHED]) as server:
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
-            assert (await client.get("/v1/models", headers=headers)).status_code == 200
+    async with serving(ScriptedEngine(), keys=[HASHED]) as server, asking(server) as client:
+        assert (await client.get("/v1/models", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer nope"}, {"x-api-key": "nö"}])
@@ -86,11 +85,10 @@ async def test_rest_without_the_key_is_401_in_the_shape_of_the_api(
     headers: dict[str, str],
 ) -> None:
     encoded = {name: value.encode() for name, value in headers.items()}
-    async with serving(ScriptedEngine(), keys=[KEY]) as server:
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
-            answer = await client.get("/v1/models", headers=encoded)
-            assert (await client.get("/health")).status_code == 200
-            assert (await client.get("/nothing", headers=encoded)).status_code == 401
+    async with serving(ScriptedEngine(), keys=[KEY]) as server, asking(server) as client:
+        answer = await client.get("/v1/models", headers=encoded)
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/nothing", headers=encoded)).status_code == 401
     assert answer.status_code == 401
     assert answer.json() == {"error": "Unauthorized", "error_code": "UNAUTHORIZED", "code": 401}
     assert answer.headers["x-request-id"]

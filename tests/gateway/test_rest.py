@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 import pytest
 
+from kugel_bridge.gateway.server import GatewayServer
 from tests.gateway_server import ScriptedEngine, serving
 
 
+def asking(server: GatewayServer) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=server.url, trust_env=False)
+
+
 async def get(path: str, **headers: str) -> httpx.Response:
-    async with serving(ScriptedEngine()) as server:
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
-            return await client.get(path, headers=headers)
+    async with serving(ScriptedEngine()) as server, asking(server) as client:
+        return await client.get(path, headers=headers)
 
 
 async def test_voices_are_listed_in_the_shape_of_the_api() -> None:
@@ -105,21 +110,18 @@ async def test_what_is_not_there_is_404_in_the_shape_of_the_api(path: str) -> No
 
 
 async def test_a_wrong_method_is_405() -> None:
-    async with serving(ScriptedEngine()) as server:
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
-            answer = await client.post("/v1/voices", json={})
+    async with serving(ScriptedEngine()) as server, asking(server) as client:
+        answer = await client.post("/v1/voices", json={})
     assert answer.status_code == 405
     assert answer.json()["error_code"] == "VALIDATION_ERROR"
 
 
 async def test_a_broken_request_does_not_harm_the_server() -> None:
-    import asyncio
-
     async with serving(ScriptedEngine()) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"\x00\xff\xff nonsense\r\n\r\n")
         await writer.drain()
         assert b"400" in await reader.readline()
         writer.close()
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+        async with asking(server) as client:
             assert (await client.get("/health")).status_code == 200

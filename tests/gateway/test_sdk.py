@@ -10,7 +10,7 @@ import kugelaudio
 import pytest
 from kugelaudio import KugelAudio
 
-from kugel_bridge.gateway.espeak import EspeakEngine
+from kugel_bridge.gateway.local import LocalEngine
 from kugel_bridge.gateway.server import GatewayServer
 from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
 
@@ -88,14 +88,14 @@ async def test_models_and_voices() -> None:
         voices = await with_sdk(server, lambda c: c.voices.list(language="de", limit=5))
         voice = await with_sdk(server, lambda c: c.voices.get(1))
     assert [model.id for model in models] == ["kugel-3.5"]
-    assert (voices.total, [v.name for v in voices]) == (2, ["Anna", "Bert"])
+    assert (voices.total, [v.name for v in voices.voices]) == (2, ["Anna", "Bert"])
     assert (voice.id, voice.name) == (1, "Anna")
 
 
 async def test_the_espeak_catalogue_is_readable() -> None:
-    async with serving(EspeakEngine()) as server:
+    async with serving(LocalEngine()) as server:
         voices = await with_sdk(server, lambda c: c.voices.list(limit=100))
-    assert {v.sex.value for v in voices} == {"male", "female"}
+    assert {v.sex.value for v in voices.voices} == {"male", "female"}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_a_wrong_key_is_an_authentication_error(use: Callable[[KugelAudio]
 
 
 async def test_espeak_really_speaks() -> None:
-    async with serving(EspeakEngine()) as server:
+    async with serving(LocalEngine()) as server:
         audio = await with_sdk(
             server, lambda c: c.tts.generate(text="Guten Tag.", voice_id=112, language="de")
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from kugel_bridge.model.errors import (
     ServiceUnavailableError,
 )
 from kugel_bridge.model.pcm import PcmFormat
-from tests.gateway.wire import REQUEST, wire
+from tests.gateway.wire import REQUEST, Wire, wire
 from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
 
 
@@ -194,11 +195,12 @@ async def test_an_engine_without_sound_is_an_error() -> None:
 
 async def test_a_client_that_leaves_ends_the_engine_s_work() -> None:
     engine = ScriptedEngine(hold=asyncio.Event())
-    async with serving(engine) as server:
+    async with serving(engine) as server, asyncio.timeout(WAIT_S):
         async with wire(server) as socket:
             await socket.send(REQUEST)
             await socket.receive()
-    assert engine.ended == 1
+            assert not engine.over.is_set()
+        await engine.over.wait()
 
 
 async def test_a_flood_of_requests_is_cut_off() -> None:
@@ -231,35 +233,41 @@ async def test_sockets_are_independent() -> None:
 
 
 async def test_the_end_of_the_server_closes_idle_sockets_with_1012() -> None:
-    async with serving(ScriptedEngine()) as server:
-        socket = await _opened(server)
-    assert await socket.closed() == 1012
+    async with AsyncExitStack() as later:
+        async with serving(ScriptedEngine()) as server:
+            socket = await later.enter_async_context(wire(server))
+        assert await socket.closed() == 1012
 
 
 async def test_the_end_of_the_server_lets_a_turn_finish() -> None:
-    engine = ScriptedEngine([hum(0.1), hum(0.1)], hold=asyncio.Event())
-    frames: list[dict[str, Any]] = []
-    async with asyncio.TaskGroup() as tasks:
+    hold = asyncio.Event()
+    engine = ScriptedEngine([hum(0.1), hum(0.1)], hold=hold)
+
+    async def finish_once_the_server_ends(idle: Wire, busy: Wire) -> list[dict[str, Any]]:
+        assert await idle.closed() == 1012
+        hold.set()
+        return await busy.until_end()
+
+    async with AsyncExitStack() as later, asyncio.TaskGroup() as tasks:
         async with serving(engine, grace_s=WAIT_S) as server:
-            socket = await _opened(server)
-            await socket.send(REQUEST)
-            frames.append(await socket.receive())
-            assert engine.hold is not None
-            # Set once the server is on its way down: its grace is what lets the end through.
-            asyncio.get_running_loop().call_later(0.2, engine.hold.set)
-            rest = tasks.create_task(socket.until_end())
-        assert await socket.closed() == 1012
-    assert "final" in rest.result()[-1]
+            busy = await later.enter_async_context(wire(server))
+            idle = await later.enter_async_context(wire(server))
+            await busy.send(REQUEST)
+            await busy.receive()
+            rest = tasks.create_task(finish_once_the_server_ends(idle, busy))
+        assert "final" in (await rest)[-1]
+        assert await busy.closed() == 1012
 
 
 async def test_the_end_of_the_server_cuts_a_turn_that_does_not_finish() -> None:
     engine = ScriptedEngine(hold=asyncio.Event())
-    async with serving(engine, grace_s=0.1) as server:
-        socket = await _opened(server)
-        await socket.send(REQUEST)
-        await socket.receive()
-    assert await socket.closed() == 1012
-    assert engine.ended == 1
+    async with AsyncExitStack() as later:
+        async with serving(engine, grace_s=0.1) as server:
+            socket = await later.enter_async_context(wire(server))
+            await socket.send(REQUEST)
+            await socket.receive()
+        assert await socket.closed() == 1012
+    assert engine.over.is_set()
 
 
 async def test_the_handshake_tells_that_a_machine_speaks() -> None:
@@ -279,9 +287,3 @@ async def test_texts_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
         await socket.until_end()
     assert "diary" not in caplog.text
     assert "15 characters" in caplog.text
-
-
-async def _opened(server: Any) -> Any:
-    """A socket that outlives the server."""
-    context = wire(server)
-    return await context.__aenter__()

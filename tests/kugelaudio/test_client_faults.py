@@ -214,6 +214,51 @@ async def test_a_fresh_connection_that_closes_too_is_an_error() -> None:
         assert isinstance(await failure(client), ServiceUnavailableError)
 
 
+async def test_a_socket_that_went_silent_while_idle_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SHAKY_S", "SETTLED_S", "PING_INTERVAL_S", "PING_TIMEOUT_S"):
+        monkeypatch.setattr(f"kugel_bridge.kugelaudio.client.{name}", 0.1)
+    async with (
+        service() as cloud,
+        proxying(cloud.port) as proxy,
+        running(client_of(f"http://127.0.0.1:{proxy.port}")) as client,
+    ):
+        await said(client)
+        first = next(iter(cloud.open))
+        proxy.flowing.clear()
+        async with asyncio.timeout(WAIT_S):
+            await first.wait_closed()
+        proxy.flowing.set()
+        await cloud.until_open(1)
+    assert len(cloud.upgrades) >= 2
+
+
+async def test_a_slow_listener_does_not_lose_a_long_speech(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SHAKY_S", "SETTLED_S", "PING_INTERVAL_S", "PING_TIMEOUT_S"):
+        monkeypatch.setattr(f"kugel_bridge.kugelaudio.client.{name}", 0.05)
+    frames = 200
+
+    async def burst(socket: ServerConnection) -> None:
+        await socket.recv()
+        for _ in range(frames):
+            await socket.send(sound(samples=4_800))
+        await socket.send(FINAL)
+
+    request = SpeechRequest("A long story. " * 10, "en", 1)
+    async with service(burst) as cloud, running(client_of(cloud.url)) as client:
+        await cloud.until_open(1)
+        heard = 0
+        async for _ in client.stream(request):
+            heard += 1
+            if heard == 1:
+                # Many ping intervals, with a pong that would wait behind all that sound.
+                await asyncio.sleep(0.5)
+    assert heard == frames
+
+
 @pytest.mark.parametrize(
     ("code", "shown"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,17 @@ class Ear:
         async with asyncio.timeout(WAIT_S):
             return await self.down.get()
 
+    async def failed(self) -> str:
+        """Return when a first try has failed, with the reason."""
+        await until(lambda: self.connection.fault not in ("", "not connected yet"))
+        return self.connection.fault
 
-Listen = Callable[..., AbstractAsyncContextManager[Ear]]
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when `condition` holds: for what sends no event."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110  there is no event to wait for
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

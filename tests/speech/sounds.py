@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from kugel_bridge.kugelaudio.messages import SpeechRequest
 from kugel_bridge.model.errors import BridgeError
@@ -40,6 +40,16 @@ def utterance(text: str = TEXT) -> Utterance:
 async def heard(chunks: AsyncGenerator[PcmChunk, None]) -> bytes:
     """All its sound."""
     return b"".join([bytes(chunk.data) async for chunk in chunks])
+
+
+async def until(what: Callable[[], Awaitable[bool] | bool]) -> None:
+    """Return when it is so."""
+    async with asyncio.timeout(10):
+        while True:
+            so = what()
+            if so if isinstance(so, bool) else await so:
+                return
+            await asyncio.sleep(0.005)
 
 
 class ScriptedClient:

@@ -11,7 +11,7 @@ from kugel_bridge.model.errors import StorageError
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk, PcmFormat
 from kugel_bridge.speech.cache import Admit, PhraseCache
 from kugel_bridge.speech.phrase import PhraseKey
-from tests.speech.sounds import heard, key, noise, pieces
+from tests.speech.sounds import heard, key, noise, pieces, until
 
 MB = 1_000_000
 
@@ -276,9 +276,8 @@ async def test_a_lost_file_of_a_complete_phrase_is_found_again(
     async with opened(tmp_path) as cache, asyncio.TaskGroup() as tasks:
         assert await cache.lookup(key()) is None
         house = tasks.create_task(cache.run())
-        async with asyncio.timeout(10):
-            while ruin.exists() or not await cache.contains(key()):
-                await asyncio.sleep(0.01)
+        await until(lambda: cache.contains(key()))
+        await until(lambda: not ruin.exists())
         house.cancel()
         assert await found(cache, key()) == noise(1).data
         assert (await cache.entries())[0].text == key().text
@@ -298,9 +297,7 @@ async def test_a_temporary_file_is_removed_when_its_writer_is_dead(
         for path in (alive, dead):
             os.utime(path, (1e9, 1e9))
         house = tasks.create_task(cache.run())
-        async with asyncio.timeout(10):
-            while dead.exists():
-                await asyncio.sleep(0.01)
+        await until(lambda: not dead.exists())
         house.cancel()
         assert await live.commit()
 

@@ -6,20 +6,20 @@ import asyncio
 import logging
 import os
 import pickle
-import signal
+import shutil
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kugel_bridge.speech.cache import PhraseCache
 from kugel_bridge.speech.phrase import PhraseKey
-from tests.speech.sounds import heard, key, noise
+from tests.speech.sounds import heard, key, noise, until
 
 MB = 1_000_000
 SOUND = noise(1)
@@ -49,12 +49,6 @@ async def keep(cache: PhraseCache, phrase: PhraseKey) -> bool:
 async def is_found(cache: PhraseCache, phrase: PhraseKey) -> bool:
     entry = await cache.lookup(phrase)
     return entry is not None and await heard(entry.chunks()) == SOUND.data
-
-
-async def until(what: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await what():
-            await asyncio.sleep(0.01)
 
 
 def file_in(path: Path) -> Path:
@@ -124,8 +118,20 @@ def made_huge(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [truncated, emptied, extended, flipped_in_sound, flipped_in_header, deleted, made_a_folder]
-    + [made_a_full_folder, made_a_link, made_a_fifo, made_a_device, made_huge],
+    [
+        truncated,
+        emptied,
+        extended,
+        flipped_in_sound,
+        flipped_in_header,
+        deleted,
+        made_a_folder,
+        made_a_full_folder,
+        made_a_link,
+        made_a_fifo,
+        made_a_device,
+        made_huge,
+    ],
 )
 async def test_a_broken_entry_is_a_miss_and_is_made_again(
     cache: PhraseCache, tmp_path: Path, harm: Callable[[Path], None]
@@ -247,8 +253,15 @@ def hostile_settings(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "harm",
-    [noise_in_index, text_in_index, empty_index, folder_as_index, fifo_as_index]
-    + [another_schema, hostile_settings],
+    [
+        noise_in_index,
+        text_in_index,
+        empty_index,
+        folder_as_index,
+        fifo_as_index,
+        another_schema,
+        hostile_settings,
+    ],
 )
 async def test_a_damaged_index_is_moved_aside_at_the_start(
     tmp_path: Path, harm: Callable[[Path], None]
@@ -284,7 +297,8 @@ async def test_an_index_damaged_while_in_use_is_replaced(
 
 
 async def test_a_folder_deleted_under_it_comes_back(cache: PhraseCache, tmp_path: Path) -> None:
-    subprocess.run(["rm", "-rf", str(tmp_path / "phrases"), str(tmp_path / "cache.db")], check=True)
+    shutil.rmtree(tmp_path / "phrases")
+    (tmp_path / "cache.db").unlink()
     assert await cache.lookup(key()) is None
 
     async def works() -> bool:
@@ -455,13 +469,14 @@ async def test_killed_in_mid_write_leaves_nothing_that_is_served(tmp_path: Path)
         """
     )
     for turn in range(4):
-        with subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path.cwd()
-        ) as child:
-            assert child.stdout is not None
-            for _ in range(3 + turn * 5):
-                child.stdout.readline()
-            child.send_signal(signal.SIGKILL)
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stdout=subprocess.PIPE, cwd=Path.cwd()
+        )
+        assert child.stdout is not None
+        for _ in range(3 + turn * 5):
+            await child.stdout.readline()
+        child.kill()
+        await child.communicate()
     cache = PhraseCache(tmp_path, 10 * MB, keep_free_bytes=0, lookup_timeout_s=5)
     await cache.open()
     assert cache.problem == ""
