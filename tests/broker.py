@@ -343,14 +343,26 @@ class Script:
 async def scripted(play: Callable[[Script], Awaitable[None]]) -> AsyncIterator[int]:
     """A broker that does what `play` says with each connection, then closes it; its port."""
 
+    open_ones: set[tuple[asyncio.Task[Any], asyncio.StreamWriter]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        open_ones.add((task, writer))
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await play(Script(reader, writer))
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    try:
         yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task, writer in open_ones:
+            writer.transport.abort()
+            await asyncio.wait((task,), timeout=5)
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 def raw_connect(port: int, client_id: str = "raw") -> socket.socket:

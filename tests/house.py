@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from paho.mqtt.client import MQTTMessage
+
 from kugel_bridge.app.bridge import Bridge
 from kugel_bridge.settings.tree import Settings
 from tests.broker import Peer
@@ -46,7 +48,7 @@ def settings_for(
 async def eventually(holds: Callable[[], bool]) -> None:
     """Return once something outside of this process has come about."""
     async with asyncio.timeout(WAIT_S):
-        while not holds():  # noqa: ASYNC110 - another process tells nobody
+        while not holds():
             await asyncio.sleep(0.02)
 
 
@@ -55,6 +57,7 @@ class Caller:
 
     def __init__(self, port: int) -> None:
         self._peer = Peer(port, filters=[f"{ROOT}/#", "kugel/reply/#"])
+        self._passed: list[MQTTMessage] = []
         self.events: list[dict[str, Any]] = []
         """Every event so far, in order."""
 
@@ -64,6 +67,16 @@ class Caller:
 
     async def __aexit__(self, *raised: object) -> None:
         await self._peer.__aexit__(*raised)
+
+    async def next(self, topic: str) -> MQTTMessage:
+        """The next message on a topic; those on others keep for later."""
+        for number, message in enumerate(self._passed):
+            if message.topic == topic:
+                return self._passed.pop(number)
+        async with asyncio.timeout(WAIT_S):
+            while (message := await self._peer.next(timeout_s=WAIT_S)).topic != topic:
+                self._passed.append(message)
+        return message
 
     async def say(
         self, payload: str | Mapping[str, Any], topic: str = "say", **options: Any
@@ -76,7 +89,7 @@ class Caller:
         """The next event of that kind (None: any outcome) and announcement; others pass by."""
         async with asyncio.timeout(WAIT_S):
             while True:
-                message = await self._peer.next(f"{ROOT}/event", WAIT_S)
+                message = await self.next(f"{ROOT}/event")
                 event: dict[str, Any] = json.loads(message.payload)
                 self.events.append(event)
                 fits = (
@@ -98,7 +111,7 @@ class Caller:
         """The next state in which all of `wanted` hold."""
         async with asyncio.timeout(WAIT_S):
             while True:
-                message = await self._peer.next(f"{ROOT}/state", WAIT_S)
+                message = await self.next(f"{ROOT}/state")
                 state: dict[str, Any] = json.loads(message.payload)
                 if all(state[name] == value for name, value in wanted.items()):
                     return state
@@ -107,13 +120,13 @@ class Caller:
         """The answer to a request, envelope and all."""
         text = payload if isinstance(payload, str) else json.dumps(payload)
         await self._peer.publish(f"{ROOT}/request/{verb}", text)
-        message = await self._peer.next(f"{ROOT}/response/{verb}", WAIT_S)
+        message = await self.next(f"{ROOT}/response/{verb}")
         answer: dict[str, Any] = json.loads(message.payload)
         return answer
 
     async def heard_on(self, topic: str) -> dict[str, Any]:
         """The next message on that topic, as JSON."""
-        message = await self._peer.next(topic, WAIT_S)
+        message = await self.next(topic)
         found: dict[str, Any] = json.loads(message.payload)
         return found
 

@@ -25,7 +25,6 @@ from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.model.status import CloudStatus
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.mqtt.link import MqttLink
-from kugel_bridge.mqtt.setting import SettingValue
 from kugel_bridge.ops import logs
 from kugel_bridge.queue.policy import Entry, WaitingList
 from kugel_bridge.queue.store import QueueStore

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 16
 """Requests that may wait on one socket; whoever sends more does not read the answers."""
 AI_GENERATED = (b"x-kugelaudio-ai-generated", b"true")
+GONE = (WebSocketDisconnect, RuntimeError)
+"""What Starlette raises at a send after the client left, or after our own close frame."""
 CLOSE_RESTARTING = 1012
 CLOSE_DRAINING = 1013
 CLOSE_RATE_LIMITED = 4029
@@ -244,13 +246,13 @@ class _SpeechSocket:
     async def _send(self, text: str) -> None:
         try:
             await self._websocket.send_text(text)
-        except WebSocketDisconnect:
+        except GONE:
             logger.debug("a client left before its answer")
 
     async def _close(self, code: int) -> None:
         try:
             await self._websocket.close(code)
-        except WebSocketDisconnect:
+        except GONE:
             logger.debug("a client left by itself")
 
 

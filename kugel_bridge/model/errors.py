@@ -59,10 +59,6 @@ class NotInCacheError(PermanentError):
     """`cache: "only"` was asked for, and the phrase is not in the cache."""
 
 
-class NothingToSayError(PermanentError):
-    """No rung of the ladder can say it, and waiting would not help."""
-
-
 class OutdatedError(PermanentError):
     """It was true when it was asked for, and is not any more."""
 

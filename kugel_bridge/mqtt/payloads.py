@@ -133,6 +133,8 @@ def parse_announcement(
     zones = address.zones if isinstance(address, SayAddress) else ()
     # Unchecked words of the topic must not make the refusal itself unsendable.
     draft = _Draft(new_id(), tuple(z for z in zones if NAME.fullmatch(z)))
+    if isinstance(address, AlertAddress):
+        draft.priority = Priority.CRITICAL  # smoke, water, a burglar: it passes mute and quiet
     try:
         if response_topic is not None:
             draft.reply_to = (_reply(response_topic, "response topic", reads, correlation),)

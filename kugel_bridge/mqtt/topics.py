@@ -227,8 +227,13 @@ def is_publishable(topic: str) -> bool:
         topic != ""
         and not topic.startswith("$")
         and not any(c in "+#" or c < " " for c in topic)
-        and len(topic.encode("utf-8", "replace")) <= MAX_TOPIC_BYTES
+        and _is_utf8(topic)
+        and len(topic.encode()) <= MAX_TOPIC_BYTES
     )
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _checked_name(key: str, name: str) -> str:

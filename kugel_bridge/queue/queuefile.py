@@ -45,7 +45,9 @@ class Lock:
             return
         # A file of its own: closing any handle of the database would drop SQLite's own locks.
         name = self._path.with_name(f"{self._path.name}.lock")
-        fd = os.open(name, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        # NONBLOCK: a FIFO of that name must not hang the thread.
+        how = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(name, how, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -119,6 +119,7 @@ class QueueStore:
             self._writer = None
             raise
         except TimeoutError:
+            self._opened.cancel()
             logger.warning("%s is slow to open; starting without what it holds", self._path)
 
     async def close(self, timeout_s: float = 2.0) -> None:
@@ -273,8 +274,10 @@ class QueueStore:
     def _settle_opening(self, error: InUseError | None) -> None:
         assert self._opened is not None
         if self._opened.done():
-            return
-        if error is None:
+            if error is not None:
+                self._writer = None
+                logger.error("what waits is kept in memory only: %s", error)
+        elif error is None:
             self._opened.set_result(None)
         else:
             self._opened.set_exception(error)

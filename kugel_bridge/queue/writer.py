@@ -120,6 +120,8 @@ class Writer:
         try:
             self._disk.open()
         except InUseError as error:
+            self.close()
+            self._answer(self._next_batch()[0], error)
             self._post(partial(self._on_opened, error))
             return
         self._post(partial(self._on_opened, None))

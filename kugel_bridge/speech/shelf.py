@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -96,6 +97,8 @@ class Shelf:
         except BrokenEntryError as error:
             raise BrokenEntryError(str(error), name) from error
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise  # our own shortage says nothing about the entry
             # Gone, or something in its place that cannot be read (a link, a folder).
             raise BrokenEntryError(f"{error.strerror}", name) from error
 

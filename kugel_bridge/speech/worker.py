@@ -55,11 +55,13 @@ class Worker:
         """End the thread when it has done what it was given, after `wait_s` in any case."""
         if self._thread is None:
             return
+        answered = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self.call(lambda: None)
+                answered = True
         self._jobs.put(None)
-        if self._since_s is None:
+        if answered:
             # It has only the end left to read.
             self._thread.join(wait_s)
         self._thread = None

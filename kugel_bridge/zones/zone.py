@@ -58,6 +58,7 @@ class Zone:
     def end(self) -> None:
         """Say that no sound is played any more, or that the device refused it."""
         self._busy = False
+        self._on_change()
         self._wake.set()
 
     async def run(self) -> None:

@@ -43,7 +43,7 @@ async def opened(device: str = "sim", **options: float) -> AsyncIterator[AlsaSin
 
 async def until(happened: Callable[[], bool]) -> None:
     """Wait for something that the card does; the test's own time limit ends it."""
-    while not happened():  # noqa: ASYNC110 - a card sets no event
+    while not happened():
         await asyncio.sleep(0.002)
 
 

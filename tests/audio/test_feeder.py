@@ -141,7 +141,7 @@ async def test_a_driver_that_hangs_costs_one_announcement(monkeypatch: pytest.Mo
     # The abandoned thread lets go of its card as soon as it can.
     stuck.freed.set()
     async with asyncio.timeout(5):
-        while not stuck.closed:  # noqa: ASYNC110 - a thread sets it
+        while not stuck.closed:
             await asyncio.sleep(0.005)
 
 

@@ -131,7 +131,7 @@ async def test_speech_that_streams_slower_than_the_card_is_whole(card: SimCard) 
         )
         await listener.begun.wait()
         async with asyncio.timeout(5):
-            while sink.heard_frames < 4_800 + 2_400:  # noqa: ASYNC110 - padding is heard
+            while sink.heard_frames < 4_800 + 2_400:
                 await asyncio.sleep(0.005)
         gates[1].set()
     result = playing.result()
@@ -222,7 +222,7 @@ async def test_cancelling_stops_with_a_fade_and_closes_the_source(card: SimCard)
         playing = tasks.create_task(played(player, source, listener))
         await listener.begun.wait()
         async with asyncio.timeout(5):
-            while sink.heard_frames < 6_000:  # noqa: ASYNC110 - a card sets no event
+            while sink.heard_frames < 6_000:
                 await asyncio.sleep(0.005)
         playing.cancel()
     assert playing.cancelled()

@@ -103,9 +103,7 @@ def test_a_long_text_is_cut_into_parts_that_keep_every_word() -> None:
 
 
 def test_repeating_says_it_again_after_a_pause() -> None:
-    cues = script_of(
-        announcement(TextSegment("Fire"), repeat=Repeat(3, 0.5)), DELIVERY, Alerts()
-    )
+    cues = script_of(announcement(TextSegment("Fire"), repeat=Repeat(3, 0.5)), DELIVERY, Alerts())
     assert words(cues) == [("Fire", 0), ("Fire", 4), ("Fire", 8)]
     assert [cue for cue in cues if isinstance(cue, Silence)] == [Silence(0.5)] * 2
 

@@ -55,7 +55,7 @@ class Ear:
 async def until(condition: Callable[[], object]) -> None:
     """Return when `condition` holds: for what sends no event."""
     async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110  there is no event to wait for
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -77,9 +77,13 @@ async def listening(
     port: int,
     *filters: str,
     on_message: Callable[[MqttMessage], None] | None = None,
+    before: Callable[[MqttConnection], None] = lambda _connection: None,
     **options: Any,
 ) -> AsyncIterator[Ear]:
-    """A running connection; `options` go to Broker. It takes leave at the end."""
+    """A running connection; `options` go to Broker. It takes leave at the end.
+
+    `before` is called with the connection before it runs.
+    """
     values: dict[str, Any] = {"host": "127.0.0.1", "port": port, "client_id": "bridge"}
 
     def heard(message: MqttMessage) -> None:
@@ -99,6 +103,7 @@ async def listening(
             backoff=Backoff(chance=lambda: 0.0),
         )
     )
+    before(ear.connection)
     task = asyncio.ensure_future(ear.connection.run())
     try:
         yield ear

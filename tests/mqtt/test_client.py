@@ -450,19 +450,34 @@ async def test_a_huge_message_stays_in_the_broker(mosquitto: Mosquitto) -> None:
         assert len((await ear.next()).payload) == 100_000
 
 
-async def test_what_is_published_without_a_connection_is_sent_later(tmp_path: Path) -> None:
-    broker = Mosquitto(tmp_path)
-    async with listening(broker.port) as ear:
-        ear.connection.publish("kugel/kitchen/state", b"old", retain=True)
-        ear.connection.publish("kugel/kitchen/event", b"1")
-        ear.connection.publish("kugel/kitchen/state", b"new", retain=True)
-        ear.connection.publish("kugel/kitchen/event", b"2")
-        assert ear.connection.queued == 3
-        with broker:
-            async with Peer(broker.port, filters=["kugel/kitchen/#"]) as peer:
-                got = [(await peer.next()).payload for _ in range(3)]
-            await ear.was_up()
+async def test_what_is_published_without_a_connection_is_sent_later(mosquitto: Mosquitto) -> None:
+    def publish(connection: MqttConnection) -> None:
+        connection.publish("kugel/kitchen/state", b"old", retain=True)
+        connection.publish("kugel/kitchen/event", b"1")
+        connection.publish("kugel/kitchen/state", b"new", retain=True)
+        connection.publish("kugel/kitchen/event", b"2")
+        assert connection.queued == 3
+
+    async with (
+        Peer(mosquitto.port, filters=["kugel/kitchen/#"]) as peer,
+        listening(mosquitto.port, before=publish),
+    ):
+        got = [(await peer.next()).payload for _ in range(3)]
     assert got == [b"new", b"1", b"2"]
+
+
+async def test_a_topic_chosen_by_a_stranger_cannot_break_the_connection(
+    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening(mosquitto.port) as ear:
+        await ear.was_up()
+        for topic in ("", "a/#", "x" * 70_000, "\ud800"):
+            ear.connection.publish(topic, b"")
+        assert "nothing can be sent" in caplog.text
+        async with Peer(mosquitto.port) as peer:
+            await peer.publish("kugel/say", "still here")
+            assert (await ear.next()).payload == b"still here"
+        assert ear.connection.connects == 1
 
 
 async def test_what_the_broker_never_confirmed_is_sent_again() -> None:

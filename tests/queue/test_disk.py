@@ -50,7 +50,7 @@ def fill_up(folder: Path) -> Path:
 async def until_fine(store: QueueStore) -> None:
     """Wait until the store's own looks have found the disk usable."""
     async with asyncio.timeout(10):
-        while store.problem:  # noqa: ASYNC110 (the thread tells no event)
+        while store.problem:
             await asyncio.sleep(RETRY_S)
 
 

@@ -16,6 +16,7 @@ from kugel_bridge.model.errors import StorageError
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.queue.policy import Entry
 from kugel_bridge.queue.store import QueueStore
+from kugel_bridge.queue.stored import stored_entries
 from tests.clock import ManualClock
 from tests.model.announcements import announcements
 from tests.queue.entries import entry, finished
@@ -53,9 +54,6 @@ async def test_entries_come_back_in_order_of_arrival(path: Path, clock: ManualCl
 
 async def test_a_put_is_on_disk_when_it_returns(path: Path, store: QueueStore) -> None:
     await store.put(entry(1))
-    # The test's own process holds the lock, so it looks beside it, as a command would.
-    from kugel_bridge.queue.stored import stored_entries
-
     assert [one.sequence for one in stored_entries(path)] == [1]
 
 

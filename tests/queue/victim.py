@@ -16,18 +16,23 @@ from tests.clock import ManualClock
 from tests.queue.entries import entry, finished
 
 
+def say(word: str, number: int) -> None:
+    sys.stdout.write(f"{word} {number}\n")
+    sys.stdout.flush()
+
+
 async def write_until_killed(path: Path, first: int) -> None:
     async with QueueStore(path, ManualClock()) as store:
         for number in itertools.count(first):
             puts = [(n, store.put(entry(n, id=str(n)))) for n in range(number * 3, number * 3 + 3)]
             for n, put in puts:
                 await put
-                print("put", n, flush=True)
+                say("put", n)
             gone = number * 3
-            print("end", gone, flush=True)
+            say("end", gone)
             store.end(finished(entry(gone, id=str(gone))))
             await store.alive()
-            print("ended", gone, flush=True)
+            say("ended", gone)
 
 
 if __name__ == "__main__":

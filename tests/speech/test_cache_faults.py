@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import pickle
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -153,6 +154,20 @@ async def test_the_sound_of_another_phrase_is_not_played(
     theirs.write_bytes(file.read_bytes())
     assert await cache.lookup(other) is None
     assert await is_found(cache, key())
+
+
+async def test_a_shortage_of_descriptors_costs_no_entry(
+    cache: PhraseCache,
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        assert await cache.lookup(key()) is None
+        assert not await keep(cache, key("Ein neuer Satz."))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: is_found(cache, key()))
+    assert await keep(cache, key("Ein neuer Satz."))
 
 
 async def test_a_file_cut_while_it_is_played_harms_nobody(

@@ -197,7 +197,7 @@ async def test_a_response_topic_gets_the_outcome_with_its_correlation(
 ) -> None:
     async with living(settings_for(tmp_path, broker.port)):
         await caller.say("Hello", ResponseTopic="kugel/reply/me", CorrelationData=b"\x00\xff7")
-        message = await caller._peer.next("kugel/reply/me")
+        message = await caller.next("kugel/reply/me")
     assert json.loads(message.payload)["event_type"] == "finished"
     assert message.properties.CorrelationData == b"\x00\xff7"
 
