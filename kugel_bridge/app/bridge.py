@@ -33,6 +33,8 @@ from kugel_bridge.settings.tree import Settings
 logger = logging.getLogger(__name__)
 
 HEALTH_EVERY_S = 60.0
+STATE_PAUSE_S = 0.1
+"""Between two looks at the state: a burst must not count ten thousand waiting ones each time."""
 READY_WITHOUT_BROKER_S = 2.0
 """A broker that is not there yet must not keep the service manager waiting."""
 _CLOCK = SystemClock()
@@ -53,6 +55,8 @@ class Bridge:
         self._began_s = clock.now().monotonic_s
         self._cloud_status = CloudStatus.OFF
         self._last: Report | None = None
+        self._state_timer: asyncio.TimerHandle | None = None
+        self._state_changed = False
         self._counts: dict[str, int] = {}
 
         rules = parts.level_rules(settings)
@@ -202,7 +206,7 @@ class Bridge:
                 lines = file.read_text(encoding="utf-8").splitlines()
                 phrases = [line.strip() for line in lines if line.strip()]
             except (OSError, UnicodeDecodeError) as error:
-                logger.error("cache.warm: %s cannot be read: %s", file, error)
+                logger.warning("cache.warm: %s cannot be read: %s", file, error)
         wanted = [u for text in phrases for u in self._utterances(text, {})]
         if not pinned and not wanted:
             return
@@ -293,8 +297,23 @@ class Bridge:
         )
 
     def changed(self) -> None:
-        """Something the state topic tells has changed."""
+        """Something the state topic tells has changed; ten times a second is often enough."""
+        if self._state_timer is None:
+            self._tell_state()
+        else:
+            self._state_changed = True
+
+    def _tell_state(self) -> None:
+        self._state_changed = False
+        self._state_timer = None
         self._link.publish_state(self.state())
+        loop = asyncio.get_running_loop()
+        self._state_timer = loop.call_later(STATE_PAUSE_S, self._state_again)
+
+    def _state_again(self) -> None:
+        self._state_timer = None
+        if self._state_changed:
+            self._tell_state()
 
     def state(self) -> dict[str, Any]:
         """The object of the state topic."""

@@ -19,12 +19,12 @@ from kugel_bridge.conductor.performance import Performance
 from kugel_bridge.conductor.rules import LevelRules, Switches
 from kugel_bridge.conductor.script import Alerts, Delivery, script_of
 from kugel_bridge.conductor.turn import Interruption, Past, Turn, milliseconds
-from kugel_bridge.model.announcement import Announcement, ReplyAddress
+from kugel_bridge.model.announcement import Announcement, Priority, ReplyAddress
 from kugel_bridge.model.clock import Clock, Instant
 from kugel_bridge.model.errors import BridgeError, DeviceError, OutdatedError, RetryableError
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.model.status import PlayState
-from kugel_bridge.queue.policy import Entry, WaitingList, is_expired
+from kugel_bridge.queue.policy import Displacement, Entry, WaitingList, is_expired
 from kugel_bridge.speech.ladder import Ladder
 from kugel_bridge.zones.zone import Zone
 
@@ -34,9 +34,8 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 """Waits between tries double up to this; a wish of the service's own wins."""
 UNTIL_RELEASED = float("inf")
-LOOK_WHILE_PAUSED_S = 1.0
-LOOK_AT_LEAST_S = 60.0
-"""Waits that hang on the wall clock change when somebody sets it."""
+SLOW_S = 0.05
+"""A sound that takes longer shows as "synthesizing"; the state must not delay a quick one."""
 QUIET = "quiet hours"
 
 
@@ -63,7 +62,7 @@ class Conductor:
         self._waiting, self._keeping, self._clock = waiting, keeping, clock
         self._on_report = on_report
         self._turn: Turn | None = None
-        self._wake = asyncio.Event()
+        self._wake, self._added = asyncio.Event(), asyncio.Event()
         self._unannounced: set[str] = set()
         """Ids whose `queued` step is told only if they do not start at once."""
         self._past: dict[str, Past] = {}
@@ -100,9 +99,10 @@ class Conductor:
     def submit(self, entry: Entry) -> None:
         """Take an announcement for this zone; it starts at once if nothing else speaks."""
         announcement = entry.announcement
-        for old, reason in self._waiting.add(entry):
-            outcome = Outcome.REPLACED if reason == "replaced" else Outcome.SKIPPED
-            self._end(old, outcome, reason)
+        if announcement.priority is Priority.CRITICAL:
+            limit_s = self._rules[announcement.priority].first_sound_s
+            asyncio.get_running_loop().call_later(limit_s, self._escalate, entry)
+        self._add(entry)
         if announcement.id not in self._waiting:
             return  # the list was full, and this was the least urgent
         self._unannounced.add(announcement.id)
@@ -113,11 +113,9 @@ class Conductor:
         self._wake.set()
 
     def reload(self, entries: list[Entry]) -> None:
-        """Take up what the last run of the program left."""
+        """Take up what the last run of the program left; whatever it waited for may be there."""
         for entry in entries:
-            for old, reason in self._waiting.add(entry):
-                outcome = Outcome.REPLACED if reason == "replaced" else Outcome.SKIPPED
-                self._end(old, outcome, reason)
+            self._add(replace(entry, retry_at_s=0.0, reason=""))
         self._wake.set()
 
     def has(self, announcement_id: str) -> bool:
@@ -185,9 +183,32 @@ class Conductor:
 
     async def run(self) -> None:
         """Perform what is due, one after the other, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._end_what_expires(), name=f"{self.zone.name} expiry")
+            await self._perform_all()
+
+    async def _end_what_expires(self) -> None:
+        """Report what stops being true at that moment, also while something else is spoken."""
+        while True:
+            now = self._clock.now()
+            self._end_expired(now)
+            self._added.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._waiting.next_wake(now)):
+                    await self._added.wait()
+
+    def _end_expired(self, now: Instant) -> None:
+        for late in self._waiting.expired(now):
+            self._end(late, Outcome.EXPIRED, "not spoken in time")
+
+    async def _perform_all(self) -> None:
         while True:
             entry = await self._next()
-            await self._take_turn(entry)
+            try:
+                await self._take_turn(entry)
+            except Exception:  # the outermost loop: a fault must not silence what comes after
+                logger.exception("announcement %s failed", entry.announcement.id)
+                self._end(entry, Outcome.FAILED, "a fault in kugel-bridge; the log has it")
 
     async def lay_down(self) -> None:
         """Write down everything not yet said: the end of the program's run."""
@@ -197,8 +218,7 @@ class Conductor:
         """Wait for the next entry that may be spoken now."""
         while True:
             now = self._clock.now()
-            for late in self._waiting.expired(now):
-                self._end(late, Outcome.EXPIRED, "not spoken in time")
+            self._end_expired(now)
             if not self._switches.paused:
                 while (entry := self._waiting.take(now)) is not None:
                     if self._switches.silences(entry.announcement):
@@ -209,17 +229,8 @@ class Conductor:
                         return entry
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s(now)):
+                async with asyncio.timeout(self._waiting.next_wake(now)):
                     await self._wake.wait()
-
-    def _pause_s(self, now: Instant) -> float | None:
-        """How long nothing changes by itself (s); None = for ever."""
-        wait_s = self._waiting.next_wake(now)
-        if wait_s is None:
-            return None
-        # While paused, what is due stays due; only what expires is worth a look.
-        least_s = LOOK_WHILE_PAUSED_S if self._switches.paused else 0.0
-        return min(max(wait_s, least_s), LOOK_AT_LEAST_S)
 
     async def _take_turn(self, entry: Entry) -> None:
         """Perform one entry to its end, or to the point where something cut it."""
@@ -242,6 +253,7 @@ class Conductor:
             on_source=self._tell_started,
         )
         self.zone.begin()
+        slow = asyncio.get_running_loop().call_later(SLOW_S, self.zone.changed)
         try:
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(self._perform(performance), name=f"{self.zone.name} turn")
@@ -257,6 +269,7 @@ class Conductor:
                 self._finish(result)
             raise
         finally:
+            slow.cancel()
             self._turn = None
             self.zone.end()
         if task.cancelled():
@@ -301,8 +314,9 @@ class Conductor:
             self._on_report(self._facts(turn, Step.PREEMPTED))
         entry = turn.resumed()
         self._remember(turn)
-        self._waiting.put_back(entry)
+        self._add(entry)
         self._keeping.watch(entry)
+        self.zone.changed()
 
     # --- steps and outcomes ---------------------------------------------------------------
 
@@ -342,6 +356,30 @@ class Conductor:
             )
         )
 
+    def _add(self, entry: Entry) -> None:
+        """Let an entry wait, and end those that cannot wait beside it."""
+        self._added.set()
+        for old, why in self._waiting.add(entry):
+            outcome = Outcome.REPLACED if why is Displacement.REPLACED else Outcome.SKIPPED
+            self._end(old, outcome, why.value)
+
+    def _escalate(self, entry: Entry) -> None:
+        """Tell that a critical one is not heard yet, though its deadline has passed."""
+        turn = self._turn
+        speaks = turn is not None and turn.entry.key == entry.key
+        if speaks and turn is not None and turn.first_sound_s is None:
+            self._on_report(self._facts(turn, Step.ESCALATE, "not heard in time"))
+        elif not speaks and entry.announcement.id in self._waiting:
+            now = self._clock.now()
+            report = Report(
+                event=Step.ESCALATE,
+                announcement=entry.announcement,
+                zone=entry.zone,
+                at=now,
+                reason="not heard in time",
+            )
+            self._on_report(report)
+
     def _finish(self, report: Report) -> None:
         self._unannounced.discard(report.announcement.id)
         self._past.pop(report.announcement.id, None)
@@ -380,7 +418,7 @@ class Conductor:
         if is_expired(entry, now):
             self._end(entry, Outcome.EXPIRED, reason)
             return
-        self._waiting.put_back(entry)
+        self._add(entry)
         known = retry_at_s != UNTIL_RELEASED
         self._on_report(
             Report(

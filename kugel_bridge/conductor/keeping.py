@@ -36,11 +36,6 @@ Key = tuple[str, str]
 """Announcement id and zone."""
 
 
-def key_of(entry: Entry) -> Key:
-    """What an entry is known by."""
-    return entry.announcement.id, entry.zone
-
-
 class Keeping:
     """The duties towards senders, for all zones."""
 
@@ -68,11 +63,11 @@ class Keeping:
 
     def adopt(self, entries: Iterable[Entry]) -> None:
         """These entries came from the disk."""
-        self._written.update((key_of(entry), entry.resume_at) for entry in entries)
+        self._written.update((entry.key, entry.resume_at) for entry in entries)
 
     def watch(self, entry: Entry) -> None:
         """An entry has to wait: write it down in a moment."""
-        key = key_of(entry)
+        key = entry.key
         if self._written.get(key) == entry.resume_at:
             return  # its row says all that matters after a restart
         kept_by_broker = bool(entry.announcement.delivery)
@@ -82,7 +77,7 @@ class Keeping:
 
     def unwatch(self, entry: Entry) -> None:
         """An entry has its turn: no need to write it down."""
-        self._unwritten.pop(key_of(entry), None)
+        self._unwritten.pop(entry.key, None)
 
     def ended(self, report: Report) -> None:
         """An announcement has its outcome."""
@@ -109,21 +104,32 @@ class Keeping:
 
     async def lay_down(self, entries: Iterable[Entry]) -> None:
         """Write down all entries that have no row yet, for the next run of the program."""
-        fresh = [entry for entry in entries if self._written.get(key_of(entry)) != entry.resume_at]
+        fresh = [entry for entry in entries if self._written.get(entry.key) != entry.resume_at]
         if fresh:
             await self._write(fresh)
 
     async def _write(self, entries: list[Entry]) -> bool:
-        try:
-            await self._store.put(entries)
-        except StorageError as error:
-            log = logger.debug if self._failing else logger.warning
-            log("announcements that wait are in memory only: %s", error)
-            self._failing = True
-            return False
-        self._failing = False
-        for entry in entries:
-            key = key_of(entry)
+        # One by one, so that an entry the disk refuses does not keep the others from it; the
+        # store makes one transaction of them all the same.
+        writes = [(entry, self._store.put(entry)) for entry in entries]
+        written = []
+        for entry, write in writes:
+            try:
+                await write
+            except StorageError as error:
+                log = logger.debug if self._failing else logger.warning
+                log("%s waits in memory only: %s", entry.announcement.id, error)
+                self._failing = True
+            else:
+                written.append(entry)
+        self._failing = self._failing and len(written) < len(entries)
+        self._note(written)
+        return len(written) == len(entries)
+
+    def _note(self, written: list[Entry]) -> None:
+        """These are on disk: their senders may forget them."""
+        for entry in written:
+            key = entry.key
             if key not in self._settlers and key not in self._unwritten:
                 continue  # it ended while it was written; its row is ended after it
             held = self._unwritten.get(key)
@@ -131,7 +137,6 @@ class Keeping:
                 del self._unwritten[key]
             self._written[key] = entry.resume_at
             self._settle(key)
-        return True
 
     def _settle(self, key: Key) -> None:
         for settle in self._settlers.pop(key, ()):

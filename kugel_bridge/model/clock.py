@@ -18,7 +18,7 @@ class Instant:
     wall_s: float
     """Seconds since 1970, UTC."""
     monotonic_s: float
-    """Seconds on the clock of `time.monotonic`."""
+    """Seconds since the machine was started, suspend included; never set by anybody."""
 
 
 class Clock(Protocol):
@@ -29,8 +29,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The machine's own clocks; ages go on while it is suspended."""
 
     def now(self) -> Instant:
         """This moment, on both clocks."""
-        return Instant(time.time(), time.monotonic())
+        return Instant(time.time(), time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -9,7 +9,7 @@ from typing import Any
 
 from kugel_bridge.model.clock import Instant
 from kugel_bridge.model.report import Outcome, Report
-from kugel_bridge.mqtt.payloads import EVENT_TEXT_CHARACTERS, RefusedAnnouncementError
+from kugel_bridge.mqtt.refusal import EVENT_TEXT_CHARACTERS, RefusedAnnouncementError
 
 ONLINE, OFFLINE = "online", "offline"
 

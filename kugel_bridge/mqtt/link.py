@@ -26,12 +26,11 @@ from kugel_bridge.mqtt.message import Ack, MqttMessage, Will
 from kugel_bridge.mqtt.payloads import (
     Clean,
     Phrases,
-    RefusedAnnouncementError,
     alert_of,
     is_alert_off,
     parse_announcement,
-    refusal_of,
 )
+from kugel_bridge.mqtt.refusal import RefusedAnnouncementError, refusal_of
 from kugel_bridge.mqtt.responses import Request, answer_payload, error_payload, parse_request
 from kugel_bridge.mqtt.setting import SettingValue, parse_setting
 from kugel_bridge.mqtt.topics import (

@@ -50,12 +50,11 @@ from kugel_bridge.mqtt.fields import (
     word_of,
     wrong,
 )
+from kugel_bridge.mqtt.refusal import EVENT_TEXT_CHARACTERS, RefusedAnnouncementError
 from kugel_bridge.mqtt.segments import alert_name_of, parse_segments
 from kugel_bridge.mqtt.topics import NAME, AlertAddress, SayAddress, is_publishable
 
 T = TypeVar("T")
-
-EVENT_TEXT_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +70,6 @@ Clean = Callable[[str, str | None], str]
 """(text, language) -> the text as it will be spoken."""
 Phrases = Callable[[str, Mapping[str, str]], PhraseText]
 """(name, variables) -> the text; raises RejectedError."""
-
-
-class RefusedAnnouncementError(RejectedError):
-    """An announcement that cannot be taken, with what is needed to tell its caller."""
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        id: str,  # noqa: A002  the contract's name
-        received: Instant,
-        text: str = "",
-        zones: tuple[str, ...] = (),
-        priority: Priority = Priority.NORMAL,
-        reply_to: tuple[ReplyAddress, ...] = (),
-        ignored: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(reason)
-        self.id, self.received, self.text = id, received, text
-        self.zones, self.priority = zones, priority
-        self.reply_to, self.ignored = reply_to, ignored
 
 
 @dataclass(slots=True)
@@ -179,20 +157,6 @@ def alert_of(announcement: Announcement) -> str:
     """The name of the stored alert that an announcement begins with; empty if it does not."""
     first = announcement.segments[0]
     return first.name if isinstance(first, AlertSegment) else ""
-
-
-def refusal_of(announcement: Announcement, reason: str) -> RefusedAnnouncementError:
-    """The refusal of an announcement that was read, and still cannot be taken."""
-    return RefusedAnnouncementError(
-        reason,
-        id=announcement.id,
-        received=announcement.received,
-        text=announcement.text[:EVENT_TEXT_CHARACTERS],
-        zones=announcement.zones,
-        priority=announcement.priority,
-        reply_to=announcement.reply_to,
-        ignored=announcement.ignored,
-    )
 
 
 def _refuse_retained(retain: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kugel_bridge.speech.entry import HEADER_BYTES, MAX_BYTES, BrokenEntryError
+from kugel_bridge.speech.owner import Owner, made_folder
 
 _NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{8}\.pcm")
 _TEMPORARY = re.compile(r"[0-9a-f]{64}-[0-9a-f]{8}\.part")
@@ -30,11 +31,13 @@ class PhraseFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
+        self._owner: Owner | None = None
 
     def open(self) -> None:
         """Make the folder if need be, and hold it."""
         self.close()
-        self._path.mkdir(mode=0o700, exist_ok=True)
+        made_folder(self._path)
+        self._owner = Owner.of(self._path)
         self._fd = os.open(self._path, _FOLDER_FLAGS)
 
     def close(self) -> None:
@@ -79,6 +82,8 @@ class PhraseFolder:
         fd = os.open(_temporary(name), _WRITE_FLAGS, 0o600, dir_fd=self._fd)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._owner is not None:
+                self._owner.take(fd)
         except OSError:
             os.close(fd)
             raise

@@ -20,6 +20,7 @@ import diskcache
 from diskcache.core import DEFAULT_SETTINGS, METADATA, MODE_BINARY, MODE_RAW
 
 from kugel_bridge.speech.folder import PhraseFolder
+from kugel_bridge.speech.owner import Owner, made_file
 from kugel_bridge.speech.phrase import DIGEST
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,8 @@ class PhraseIndex:
         """Open the index; one that is damaged or not ours is moved aside."""
         if (trouble := self._trouble()) is not None:
             self._move_aside(trouble)
+        # SQLite gives its log and shared memory the owner and mode of the database.
+        made_file(self._path / _FILE, Owner.of(self._path))
         self._set_page_size()
         self._cache = diskcache.Cache(
             str(self._path), timeout=LOCK_TIMEOUT_S, disk=GuardedDisk, **_SETTINGS

@@ -15,6 +15,7 @@ from kugel_bridge.speech.entry import HEADER_BYTES, BrokenEntryError, CachedPhra
 from kugel_bridge.speech.folder import PhraseFolder
 from kugel_bridge.speech.index import FileName, PhraseIndex, UnreadableRowError
 from kugel_bridge.speech.inventory import CacheEntry, CacheStats, Use, entry_from, least_worth
+from kugel_bridge.speech.owner import made_folder
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Shelf:
     def open(self) -> None:
         """Open both; what cannot be used of the index is moved aside."""
         # What is said in a house is nobody else's business.
-        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made_folder(self._path)
         self.folder.open()
         self._index.open()
         self._written_before = bytes_written()

@@ -51,6 +51,10 @@ class Zone:
         """Whether the device takes sound."""
         return self.sink.status
 
+    def changed(self) -> None:
+        """Say that the zone's state may look different now."""
+        self._on_change()
+
     def begin(self) -> None:
         """Say that sound is about to be played: the device stays open."""
         self._busy = True
@@ -58,7 +62,6 @@ class Zone:
     def end(self) -> None:
         """Say that no sound is played any more, or that the device refused it."""
         self._busy = False
-        self._on_change()
         self._wake.set()
 
     async def run(self) -> None:

@@ -19,7 +19,7 @@ from kugel_bridge.mqtt.events import (
     report_payload,
     state_payload,
 )
-from kugel_bridge.mqtt.payloads import RefusedAnnouncementError
+from kugel_bridge.mqtt.refusal import RefusedAnnouncementError
 
 AT = Instant(1_800_000_000.1234, 50.0)
 ANNOUNCEMENT = Announcement(id="door-17", segments=(TextSegment("Grüße"),), received=AT)

@@ -25,7 +25,7 @@ from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.mqtt.broker import Broker, Tls
 from kugel_bridge.mqtt.link import MqttLink, fingerprint
 from kugel_bridge.mqtt.message import Ack, MqttMessage
-from kugel_bridge.mqtt.payloads import RefusedAnnouncementError
+from kugel_bridge.mqtt.refusal import RefusedAnnouncementError
 from kugel_bridge.mqtt.setting import SettingValue
 from kugel_bridge.mqtt.topics import Topics
 from tests.broker import Amqtt, Mosquitto, Peer

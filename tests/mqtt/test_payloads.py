@@ -28,12 +28,11 @@ from kugel_bridge.model.errors import RejectedError
 from kugel_bridge.mqtt.events import refusal_payload
 from kugel_bridge.mqtt.payloads import (
     PhraseText,
-    RefusedAnnouncementError,
     alert_of,
     is_alert_off,
     parse_announcement,
-    refusal_of,
 )
+from kugel_bridge.mqtt.refusal import RefusedAnnouncementError, refusal_of
 from kugel_bridge.mqtt.topics import AlertAddress, SayAddress
 
 NOW = Instant(1_800_000_000.0, 50.0)

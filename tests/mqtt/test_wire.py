@@ -128,7 +128,7 @@ async def test_why_a_login_failed_decides_what_comes_next(answer: bytes, end: En
 
 
 @pytest.mark.parametrize(
-    ("code", "end"), [(1, End.VERSION), (2, End.REFUSED), (3, End.LOST), (5, End.REFUSED)]
+    ("code", "end"), [(2, End.REFUSED), (3, End.LOST), (4, End.REFUSED), (5, End.REFUSED)]
 )
 async def test_the_codes_of_3_1_1_mean_the_same(code: int, end: End) -> None:
     async def play(script: Script) -> None:
