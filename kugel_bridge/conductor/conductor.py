@@ -14,15 +14,16 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+from kugel_bridge.conductor.herald import Herald
 from kugel_bridge.conductor.keeping import Keeping
 from kugel_bridge.conductor.performance import Performance
 from kugel_bridge.conductor.rules import LevelRules, Switches
 from kugel_bridge.conductor.script import Alerts, Delivery, script_of
-from kugel_bridge.conductor.turn import Interruption, Past, Turn, milliseconds
+from kugel_bridge.conductor.turn import Interruption, Turn
 from kugel_bridge.model.announcement import Announcement, Priority, ReplyAddress
 from kugel_bridge.model.clock import Clock, Instant
 from kugel_bridge.model.errors import BridgeError, DeviceError, OutdatedError, RetryableError
-from kugel_bridge.model.report import Outcome, Report, Step
+from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.model.status import PlayState
 from kugel_bridge.queue.policy import Displacement, Entry, WaitingList, is_expired
 from kugel_bridge.speech.ladder import Ladder
@@ -60,12 +61,9 @@ class Conductor:
         self._ladder, self._alerts, self._delivery = ladder, alerts, delivery
         self._rules, self._switches = rules, switches
         self._waiting, self._keeping, self._clock = waiting, keeping, clock
-        self._on_report = on_report
+        self._herald = Herald(keeping, clock, on_report)
         self._turn: Turn | None = None
         self._wake, self._added = asyncio.Event(), asyncio.Event()
-        self._unannounced: set[str] = set()
-        """Ids whose `queued` step is told only if they do not start at once."""
-        self._past: dict[str, Past] = {}
 
     # --- what the doors and controls ask --------------------------------------------------
 
@@ -105,9 +103,9 @@ class Conductor:
         self._add(entry)
         if announcement.id not in self._waiting:
             return  # the list was full, and this was the least urgent
-        self._unannounced.add(announcement.id)
+        self._herald.expect(entry)
         if self._turn is not None or self._held(entry) or not self._is_next(entry):
-            self._tell_queued(entry)
+            self._herald.queued(entry)
             self._keeping.watch(entry)
             self._preempt_for(announcement)
         self._wake.set()
@@ -148,13 +146,13 @@ class Conductor:
 
     def refuse(self, entry: Entry, outcome: Outcome, reason: str) -> None:
         """End an announcement before it is taken."""
-        self._end(entry, outcome, reason)
+        self._herald.ended_waiting(entry, outcome, reason)
 
     def skip(self, matches: Callable[[Announcement], bool]) -> int:
         """End what waits or speaks and matches; returns how many."""
         gone = self._waiting.remove(lambda entry: matches(entry.announcement))
         for entry in gone:
-            self._end(entry, Outcome.SKIPPED, Interruption.SKIP.value)
+            self._herald.ended_waiting(entry, Outcome.SKIPPED, Interruption.SKIP.value)
         speaking = self.speaking
         cut = speaking is not None and matches(speaking) and self.interrupt(Interruption.SKIP)
         return len(gone) + cut
@@ -163,7 +161,7 @@ class Conductor:
         """End everything that waits; returns how many."""
         gone = self._waiting.remove(lambda _: True)
         for entry in gone:
-            self._end(entry, Outcome.SKIPPED, "cleared")
+            self._herald.ended_waiting(entry, Outcome.SKIPPED, "cleared")
         return len(gone)
 
     def switched(self) -> None:
@@ -199,7 +197,7 @@ class Conductor:
 
     def _end_expired(self, now: Instant) -> None:
         for late in self._waiting.expired(now):
-            self._end(late, Outcome.EXPIRED, "not spoken in time")
+            self._herald.ended_waiting(late, Outcome.EXPIRED, "not spoken in time")
 
     async def _perform_all(self) -> None:
         while True:
@@ -208,7 +206,9 @@ class Conductor:
                 await self._take_turn(entry)
             except Exception:  # the outermost loop: a fault must not silence what comes after
                 logger.exception("announcement %s failed", entry.announcement.id)
-                self._end(entry, Outcome.FAILED, "a fault in kugel-bridge; the log has it")
+                self._herald.ended_waiting(
+                    entry, Outcome.FAILED, "a fault in kugel-bridge; the log has it"
+                )
 
     async def lay_down(self) -> None:
         """Write down everything not yet said: the end of the program's run."""
@@ -222,7 +222,7 @@ class Conductor:
             if not self._switches.paused:
                 while (entry := self._waiting.take(now)) is not None:
                     if self._switches.silences(entry.announcement):
-                        self._end(entry, Outcome.SKIPPED, "muted")
+                        self._herald.ended_waiting(entry, Outcome.SKIPPED, "muted")
                     elif self._switches.holds(entry.announcement):
                         self._defer(entry, QUIET, UNTIL_RELEASED)
                     else:
@@ -241,7 +241,7 @@ class Conductor:
         try:
             cues = script_of(announcement, self._delivery_now(), self._alerts, entry.resume_at)
         except BridgeError as error:
-            self._end(entry, Outcome.FAILED, str(error))
+            self._herald.ended_waiting(entry, Outcome.FAILED, str(error))
             return
         performance = Performance(
             cues,
@@ -250,7 +250,7 @@ class Conductor:
             first_sound_s=rule.first_sound_s,
             offline=announcement.offline or rule.offline,
             is_outdated=lambda: is_expired(entry, self._clock.now()),
-            on_source=self._tell_started,
+            on_source=self._told_source,
         )
         self.zone.begin()
         slow = asyncio.get_running_loop().call_later(SLOW_S, self.zone.changed)
@@ -258,7 +258,7 @@ class Conductor:
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(self._perform(performance), name=f"{self.zone.name} turn")
                 began_s = self._clock.now().monotonic_s
-                past = self._past.get(announcement.id, Past())
+                past = self._herald.past(entry)
                 turn = Turn(entry, performance, self.zone.player, task, began_s, past)
                 self._turn = turn
         except asyncio.CancelledError:
@@ -266,7 +266,7 @@ class Conductor:
             if task.cancelled():
                 self._waiting.put_back(turn.resumed())
             elif isinstance(result := task.result(), Report):
-                self._finish(result)
+                self._herald.finish(result)
             raise
         finally:
             slow.cancel()
@@ -275,7 +275,7 @@ class Conductor:
         if task.cancelled():
             self._was_cut(turn)
         elif isinstance(result := task.result(), Report):
-            self._finish(result)
+            self._herald.finish(result)
         else:
             self._retry_later(turn, result)
 
@@ -292,112 +292,55 @@ class Conductor:
                     sound, percent=lambda: self._percent(turn), on_first_sound=self._heard_first
                 )
         except OutdatedError as error:
-            return self._facts(turn, Outcome.EXPIRED, str(error))
+            return self._herald.ended(turn, Outcome.EXPIRED, str(error))
         except DeviceError as error:
             return error
         except RetryableError as error:
-            # Once something was heard, nobody wants the beginning again.
-            if turn.first_sound_s is None:
+            # Once words were heard, nobody wants the beginning again.
+            if performance.source is None:
                 return error
-            return self._facts(turn, Outcome.FAILED, str(error))
+            return self._herald.ended(turn, Outcome.FAILED, str(error))
         except BridgeError as error:
-            return self._facts(turn, Outcome.FAILED, str(error))
-        return self._facts(turn, Outcome.FINISHED)
+            return self._herald.ended(turn, Outcome.FAILED, str(error))
+        return self._herald.ended(turn, Outcome.FINISHED)
 
     def _was_cut(self, turn: Turn) -> None:
         """End what was cut by request; keep what has to make way for a moment."""
         why = turn.interruption
         if why in (Interruption.STOP, Interruption.SKIP):
-            self._finish(self._facts(turn, Outcome.SKIPPED, why.value))
+            self._herald.finish(self._herald.ended(turn, Outcome.SKIPPED, why.value))
             return
         if why is Interruption.PREEMPT:
-            self._on_report(self._facts(turn, Step.PREEMPTED))
+            self._herald.preempted(turn)
         entry = turn.resumed()
-        self._remember(turn)
+        self._herald.remember(turn)
         self._add(entry)
         self._keeping.watch(entry)
         self.zone.changed()
 
-    # --- steps and outcomes ---------------------------------------------------------------
-
     def _heard_first(self) -> None:
-        turn = self._turn
-        if turn is None or turn.first_sound_s is not None:
-            return
-        turn.first_sound_s = self._clock.now().monotonic_s
-        self._tell_started()
+        if self._turn is not None and self._turn.first_sound_s is None:
+            self._turn.first_sound_s = self._clock.now().monotonic_s
+            self._herald.started(self._turn)
 
-    def _tell_started(self) -> None:
-        """Tell that it can be heard, as soon as it is known where its words come from."""
-        turn = self._turn
-        if turn is None or turn.first_sound_s is None or turn.told_started:
-            return
-        if turn.performance.is_sourced:
-            turn.told_started = True
-            self._tell_queued(turn.entry)
-            self._on_report(self._facts(turn, Step.STARTED))
-
-    def _facts(self, turn: Turn, event: Step | Outcome, reason: str = "") -> Report:
-        return turn.report(event, self._clock.now(), reason)
-
-    def _end(self, entry: Entry, outcome: Outcome, reason: str) -> None:
-        """The outcome of something that never had its turn, or lost it before any sound."""
-        now = self._clock.now()
-        queued_ms = milliseconds(now.monotonic_s - entry.announcement.received.monotonic_s)
-        self._finish(
-            Report(
-                event=outcome,
-                announcement=entry.announcement,
-                zone=entry.zone,
-                at=now,
-                reason=reason,
-                queued_ms=queued_ms,
-                attempts=entry.attempts,
-            )
-        )
+    def _told_source(self) -> None:
+        if self._turn is not None:
+            self._herald.started(self._turn)
 
     def _add(self, entry: Entry) -> None:
         """Let an entry wait, and end those that cannot wait beside it."""
         self._added.set()
         for old, why in self._waiting.add(entry):
             outcome = Outcome.REPLACED if why is Displacement.REPLACED else Outcome.SKIPPED
-            self._end(old, outcome, why.value)
+            self._herald.ended_waiting(old, outcome, why.value)
 
     def _escalate(self, entry: Entry) -> None:
         """Tell that a critical one is not heard yet, though its deadline has passed."""
-        turn = self._turn
-        speaks = turn is not None and turn.entry.key == entry.key
-        if speaks and turn is not None and turn.first_sound_s is None:
-            self._on_report(self._facts(turn, Step.ESCALATE, "not heard in time"))
-        elif not speaks and entry.announcement.id in self._waiting:
-            now = self._clock.now()
-            report = Report(
-                event=Step.ESCALATE,
-                announcement=entry.announcement,
-                zone=entry.zone,
-                at=now,
-                reason="not heard in time",
-            )
-            self._on_report(report)
-
-    def _finish(self, report: Report) -> None:
-        self._unannounced.discard(report.announcement.id)
-        self._past.pop(report.announcement.id, None)
-        self._on_report(report)
-        self._keeping.ended(report)
-
-    def _tell_queued(self, entry: Entry) -> None:
-        if entry.announcement.id in self._unannounced:
-            self._unannounced.discard(entry.announcement.id)
-            received = entry.announcement.received
-            self._on_report(
-                Report(
-                    event=Step.QUEUED,
-                    announcement=entry.announcement,
-                    zone=self.zone.name,
-                    at=received,
-                )
-            )
+        if self._turn is not None and self._turn.entry.key == entry.key:
+            if self._turn.first_sound_s is None:
+                self._herald.escalated(entry)
+        elif self._waiting.get(*entry.key) is not None:
+            self._herald.escalated(entry)
 
     # --- later ------------------------------------------------------------------------------
 
@@ -407,8 +350,7 @@ class Conductor:
         if wait_s is None:
             wait_s = min(RETRY_FIRST_S * 2 ** min(entry.attempts - 1, 10), RETRY_MAX_S)
             wait_s *= random.uniform(0.8, 1.2)
-        self._remember(turn)
-        self._tell_queued(entry)
+        self._herald.remember(turn)
         self._defer(entry, str(error), self._clock.now().monotonic_s + wait_s)
 
     def _defer(self, entry: Entry, reason: str, retry_at_s: float) -> None:
@@ -416,25 +358,11 @@ class Conductor:
         entry = replace(entry, reason=reason, retry_at_s=retry_at_s)
         now = self._clock.now()
         if is_expired(entry, now):
-            self._end(entry, Outcome.EXPIRED, reason)
+            self._herald.ended_waiting(entry, Outcome.EXPIRED, reason)
             return
         self._add(entry)
-        known = retry_at_s != UNTIL_RELEASED
-        self._on_report(
-            Report(
-                event=Step.DEFERRED,
-                announcement=entry.announcement,
-                zone=self.zone.name,
-                at=now,
-                reason=reason,
-                attempts=entry.attempts,
-                retry_at_s=now.wall_s + retry_at_s - now.monotonic_s if known else None,
-            )
-        )
+        self._herald.deferred(entry, now)
         self._keeping.watch(entry)
-
-    def _remember(self, turn: Turn) -> None:
-        self._past[turn.entry.announcement.id] = turn.as_past()
 
     def _release(self, matches: Callable[[Entry], bool]) -> None:
         for entry in self._waiting.remove(matches):

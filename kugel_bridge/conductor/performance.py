@@ -68,6 +68,7 @@ class Performance:
         self._first_sound_s, self._offline = first_sound_s, offline
         self._marks: list[_Mark] = []
         self._made_s = 0.0
+        self._ready: Speech | None = None
         self.source: SourceKind | None = None
         """Where the first words came from; None until they are there."""
         self.characters = 0
@@ -85,6 +86,19 @@ class Performance:
         Raises OutdatedError if the first words came too late, another BridgeError if there
         is no sound, or if a source breaks again and again.
         """
+        first = next((cue for cue in self._cues if isinstance(cue, Words)), None)
+        if first is not None and self._offline is OfflineRule.WAIT:
+            # No chime for words that have to wait: they come first here, and are kept ready.
+            self._ready = await self._speak(first, self._offline)
+        try:
+            async with contextlib.aclosing(self._cued()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        finally:
+            if self._ready is not None:
+                await self._ready.chunks.aclose()
+
+    async def _cued(self) -> AsyncGenerator[PcmChunk, None]:
         for cue in self._cues:
             match cue:
                 case Words():
@@ -118,12 +132,7 @@ class Performance:
             if self._marks:
                 # Something was said: waiting for the cloud now would leave half a message.
                 offline = OfflineRule.SPEAK
-            speech = await self._ladder.speak(
-                words.utterance,
-                cache=self._cache,
-                first_sound_s=self._first_sound_s,
-                offline=offline,
-            )
+            speech, self._ready = self._ready or await self._speak(words, offline), None
             if not self._marks and self._is_outdated():
                 await speech.chunks.aclose()
                 raise OutdatedError("it was no longer true when its sound came")
@@ -147,6 +156,14 @@ class Performance:
                 words = Words(replace(words.utterance, text=rest), words.end - len(rest))
             else:
                 return
+
+    async def _speak(self, words: Words, offline: OfflineRule) -> Speech:
+        return await self._ladder.speak(
+            words.utterance,
+            cache=self._cache,
+            first_sound_s=self._first_sound_s,
+            offline=offline,
+        )
 
     def _made(self, chunk: PcmChunk) -> PcmChunk:
         self._made_s += chunk.seconds

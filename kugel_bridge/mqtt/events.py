@@ -31,7 +31,7 @@ def iso_time(wall_s: float) -> str:
 
 
 def report_payload(report: Report) -> bytes:
-    """The event of one step or outcome: the contract's names, section 7.
+    """The event of one step or outcome: the documented names.
 
     An outcome says all that is known; a step leaves out what it has not got.
     """

@@ -1,6 +1,6 @@
 """What a message on a request topic asks for: an Announcement, or a refusal that says why.
 
-The fields are the contract's, section 6; their other spellings are in `aliases`.
+The other spellings of the fields are in `aliases`.
 """
 
 from __future__ import annotations

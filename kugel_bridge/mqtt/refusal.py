@@ -7,7 +7,7 @@ from kugel_bridge.model.clock import Instant
 from kugel_bridge.model.errors import RejectedError
 
 EVENT_TEXT_CHARACTERS = 200
-"""So much of a text is told in events (contract, section 7)."""
+"""So much of a text is told in events."""
 
 
 class RefusedAnnouncementError(RejectedError):
@@ -17,7 +17,7 @@ class RefusedAnnouncementError(RejectedError):
         self,
         reason: str,
         *,
-        id: str,  # noqa: A002  the contract's name
+        id: str,  # noqa: A002  its name everywhere
         received: Instant,
         text: str = "",
         zones: tuple[str, ...] = (),

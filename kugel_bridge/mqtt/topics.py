@@ -1,6 +1,6 @@
 """Which topics the bridge reads and writes, and what a topic means.
 
-The layout is the contract's, section 5. Everything here is text in, values out.
+Everything here is text in, values out.
 """
 
 from __future__ import annotations

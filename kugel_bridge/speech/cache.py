@@ -204,6 +204,21 @@ class PhraseCache:
         """The phrases whose digest begins with `prefix`."""
         return [entry for entry in await self.entries() if entry.digest.startswith(prefix)]
 
+    async def read(self, digest: str) -> CachedPhrase | None:
+        """A phrase, whole and verified, without counting it as used; None if there is none.
+
+        Raises BrokenEntryError for one that is damaged.
+        """
+        return await self._demand(Shelf.find, _checked(digest))
+
+    async def adopt(self, phrase: CachedPhrase) -> bool:
+        """Keep a phrase made elsewhere; False if there is one already.
+
+        Nothing has to go for it: a full cache raises StorageError.
+        """
+        _checked(phrase.digest)
+        return await self._demand(Shelf.adopt, phrase, self._keep_free_bytes)
+
     async def purge(self, digest: str | None = None, *, pinned: bool = False) -> int:
         """Remove one phrase, or all (`pinned` ones only if told so); how many went."""
         digests = None if digest is None else [_checked(digest)]
@@ -296,6 +311,10 @@ class PhraseCache:
             raise StorageError(f"there is no cache: {self._problem}")
         try:
             return await self._writer.finish(job, shelf, *args)
+        except BrokenEntryError:
+            raise  # one phrase, not the cache
+        except NoRoomError as error:
+            raise StorageError(str(error)) from error
         except Exception as error:
             self._fail(error)
             raise StorageError(f"the cache failed: {error}") from error

@@ -82,6 +82,14 @@ def header(digest: str, layout: PcmFormat, sound_bytes: int, crc: int, about_byt
     return fields + _SEAL.pack(zlib.crc32(fields))
 
 
+def written(phrase: CachedPhrase) -> bytes:
+    """The whole file of a phrase: what `parsed` reads."""
+    about = phrase.about.encode()
+    crc = zlib.crc32(phrase.pcm, zlib.crc32(about))
+    top = header(phrase.digest, phrase.format, len(phrase.pcm), crc, len(about))
+    return b"".join((top, about, phrase.pcm))
+
+
 def parsed(data: bytes, digest: str | None) -> CachedPhrase:
     """The phrase in a whole file; `digest` is the one it must have, None = any.
 

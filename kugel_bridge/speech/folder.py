@@ -89,6 +89,20 @@ class PhraseFolder:
             raise
         return fd
 
+    def store(self, name: str, data: bytes) -> None:
+        """Write a whole file, which is there completely or not at all."""
+        fd = self.create(name)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fdatasync(fd)
+                # Before it is closed: its lock keeps others from taking it for abandoned.
+                self.publish(name)
+        except BaseException:
+            self.discard(name)
+            raise
+
     def publish(self, name: str) -> None:
         """Give the temporary file of `name` its own name."""
         os.rename(_temporary(name), name, src_dir_fd=self._fd, dst_dir_fd=self._fd)

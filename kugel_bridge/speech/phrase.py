@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmFormat
@@ -46,3 +47,28 @@ class PhraseKey:
             values["temperature"] = float(self.temperature)
         line = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(line.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @classmethod
+    def described(cls, about: Mapping[str, object]) -> PhraseKey:
+        """The key that `entry.description` told of; what it leaves out is as usual.
+
+        Raises ValueError where something is missing or of a wrong type.
+        """
+        match about:
+            case {
+                "text": str(text),
+                "source": str(source),
+                "voice": str(voice),
+                "model": str(model),
+                "language": str(language),
+                "speed": int() | float() as speed,
+            }:
+                return cls(
+                    text=text,
+                    source=source,
+                    voice=voice,
+                    model=model,
+                    language=language,
+                    speed=speed,
+                )
+        raise ValueError("fields of it are missing, or of a wrong type")

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kugel_bridge.speech.entry import HEADER_BYTES, BrokenEntryError, CachedPhrase, parsed
+from kugel_bridge.speech.entry import (
+    HEADER_BYTES,
+    BrokenEntryError,
+    CachedPhrase,
+    parsed,
+    written,
+)
 from kugel_bridge.speech.folder import PhraseFolder
 from kugel_bridge.speech.index import FileName, PhraseIndex, UnreadableRowError
 from kugel_bridge.speech.inventory import CacheEntry, CacheStats, Use, entry_from, least_worth
@@ -102,6 +108,29 @@ class Shelf:
                 raise  # our own shortage says nothing about the entry
             # Gone, or something in its place that cannot be read (a link, a folder).
             raise BrokenEntryError(f"{error.strerror}", name) from error
+
+    def adopt(self, phrase: CachedPhrase, keep_free_bytes: int) -> bool:
+        """Keep a phrase made elsewhere; False if there is one already.
+
+        Nothing has to go for it. Raises NoRoomError, also where less than `keep_free_bytes` would
+        be left on the disk.
+        """
+        if self._index.has(phrase.digest):
+            return False
+        data = written(phrase)
+        if self._index.volume + len(data) > self._max_bytes:
+            raise NoRoomError("the cache is full; raise cache.max_mb, or purge something")
+        if self.folder.free_bytes() - len(data) < keep_free_bytes:
+            raise NoRoomError("less is free on the disk than the cache leaves to others")
+        name = self.folder.new_name(phrase.digest)
+        self.folder.store(name, data)
+        try:
+            self.enter(FileName(name, len(data)), phrase, dict(json.loads(phrase.about)), {})
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.folder.remove(name)
+            raise
+        return True
 
     def has(self, digest: str) -> bool:
         """Whether the index knows the phrase."""

@@ -51,11 +51,11 @@ TOPICS = Topics("kugel", "kitchen", ["downstairs"], ["audio/speak", "home/+/tts"
         ("", None),
     ],
 )
-def test_a_topic_means_what_the_contract_says(topic: str, address: object) -> None:
+def test_a_topic_means_what_the_manual_says(topic: str, address: object) -> None:
     assert TOPICS.address_of(topic) == address
 
 
-def test_the_own_topics_are_those_of_the_contract() -> None:
+def test_the_own_topics_are_the_documented_ones() -> None:
     assert TOPICS.availability == "kugel/kitchen/availability"
     assert TOPICS.state == "kugel/kitchen/state"
     assert TOPICS.event == "kugel/kitchen/event"
