@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from paho.mqtt import publish
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "kugel-bridge"
 ANNOUNCEMENTS = ("Dinner is ready", "The washing machine has finished", "Somebody is at the door")
@@ -101,6 +102,16 @@ def field(file: Path, name: str) -> str:
     return next(line for line in lines if line.startswith(f"{name}:")).split()[1]
 
 
+def announce(port: int) -> None:
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    for text in ANNOUNCEMENTS:
+        client.publish("kugel/bench/say", text, qos=1).wait_for_publish(TIMEOUT_S)
+    client.disconnect()
+    client.loop_stop()
+
+
 def start_figures(config: Path, environment: dict[str, str], runs: int) -> dict[str, Any]:
     times, cpu = [], []
     for _ in range(runs):
@@ -118,8 +129,7 @@ def start_figures(config: Path, environment: dict[str, str], runs: int) -> dict[
 def idle_figures(config: Path, environment: dict[str, str], port: int, idle_s: float) -> Any:
     process, _ = started(config, environment)
     with ended(process):
-        for text in ANNOUNCEMENTS:
-            publish.single("kugel/bench/say", text, qos=1, hostname="127.0.0.1", port=port)
+        announce(port)
         time.sleep(SETTLE_S)
         slept, used, began = wakeups(process), cpu_ms(process), time.monotonic()
         time.sleep(idle_s)
@@ -137,15 +147,23 @@ def idle_figures(config: Path, environment: dict[str, str], port: int, idle_s: f
 
 def python_floor(environment: dict[str, str], runs: int) -> dict[str, Any]:
     """What an interpreter that does nothing costs."""
-    times, cpu = [], []
+    program = "print(open('/proc/self/status').read())"
+    times, cpu, memory = [], [], ""
     for _ in range(runs):
         began = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-c", "pass"], env=environment)
+        command = [sys.executable, "-c", program]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert process.stdout is not None
+        memory = process.stdout.read().partition("VmRSS:")[2].split()[0]
         _, _, used = os.wait4(process.pid, 0)
         process.returncode = 0
         times.append((time.perf_counter() - began) * 1000)
         cpu.append((used.ru_utime + used.ru_stime) * 1000)
-    return {"min_ms": round(min(times)), "cpu_ms": round(min(cpu)), "rss_mb": used.ru_maxrss // 1024}
+    return {
+        "min_ms": round(min(times)),
+        "cpu_min_ms": round(min(cpu)),
+        "rss_mb": round(int(memory) / 1024, 1),
+    }
 
 
 def main() -> None:

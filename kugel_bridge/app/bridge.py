@@ -7,20 +7,19 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kugel_bridge.app import news, parts
+from kugel_bridge.app.texts import phrases_of, utterances_of
 from kugel_bridge.app.verbs import Verbs
 from kugel_bridge.conductor.conductor import Conductor
 from kugel_bridge.conductor.controls import Arguments, Controls
 from kugel_bridge.conductor.intake import Intake
 from kugel_bridge.conductor.keeping import Keeping
 from kugel_bridge.conductor.rules import Switches
-from kugel_bridge.conductor.script import Words, script_of
-from kugel_bridge.kugelaudio.messages import Usage
-from kugel_bridge.model.announcement import Announcement, TextSegment
+from kugel_bridge.model.announcement import Announcement
 from kugel_bridge.model.clock import Clock, SystemClock
-from kugel_bridge.model.errors import RejectedError
+from kugel_bridge.model.errors import RejectedError, StorageError
 from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.model.status import CloudStatus
 from kugel_bridge.model.utterance import Utterance
@@ -29,6 +28,9 @@ from kugel_bridge.ops import logs
 from kugel_bridge.queue.policy import Entry, WaitingList
 from kugel_bridge.queue.store import QueueStore
 from kugel_bridge.settings.tree import Settings
+
+if TYPE_CHECKING:  # without a cloud its words are not loaded
+    from kugel_bridge.kugelaudio.messages import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -203,11 +205,15 @@ class Bridge:
         phrases: list[str] = []
         if file is not None:
             try:
-                lines = file.read_text(encoding="utf-8").splitlines()
-                phrases = [line.strip() for line in lines if line.strip()]
-            except (OSError, UnicodeDecodeError) as error:
-                logger.warning("cache.warm: %s cannot be read: %s", file, error)
-        wanted = [u for text in phrases for u in self._utterances(text, {})]
+                phrases = phrases_of(file)
+            except StorageError as error:
+                logger.warning("cache.warm: %s", error)
+        wanted: list[Utterance] = []
+        for text in phrases:
+            try:
+                wanted += self._utterances(text, {})
+            except RejectedError as error:
+                logger.warning("cache.warm: %s: %s", file, error)
         if not pinned and not wanted:
             return
         await self._connected.wait()
@@ -242,20 +248,13 @@ class Bridge:
     def _utterances(self, text: str, arguments: Arguments) -> list[Utterance]:
         """A text as it would be spoken, part by part."""
         language = arguments.get("language") or self._switches.language
-        words = parts.cleaner(self._settings)(text, str(language))
-        if not words:
-            raise RejectedError(f"nothing is left to say of {text[:80]!r}")
         voice = arguments.get("voice") or self._switches.voice
-        announcement = Announcement(
-            id="text",
-            segments=(TextSegment(words),),
-            received=self._clock.now(),
+        return utterances_of(
+            self._settings,
+            text,
             language=str(language),
             voice=None if voice is None else str(voice),
-            chime=False,
         )
-        cues = script_of(announcement, self._delivery, self._alerts)
-        return [cue.utterance for cue in cues if isinstance(cue, Words)]
 
     # --- what goes out ----------------------------------------------------------------------
 

@@ -15,12 +15,18 @@ from kugel_bridge.conductor.performance import Performance
 from kugel_bridge.conductor.script import Words, script_of
 from kugel_bridge.model.announcement import ALL_ZONES, Announcement, CachePolicy, OfflineRule
 from kugel_bridge.model.clock import SystemClock
-from kugel_bridge.model.errors import BridgeError, RejectedError
+from kugel_bridge.model.errors import (
+    BridgeError,
+    ConfigurationError,
+    RejectedError,
+    StorageError,
+)
 from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.mqtt.events import report_payload
 from kugel_bridge.mqtt.payloads import parse_announcement
 from kugel_bridge.mqtt.topics import SayAddress
 from kugel_bridge.settings.tree import Settings
+from kugel_bridge.speech.cache import PhraseCache
 from kugel_bridge.speech.ladder import Ladder
 
 _CLOCK = SystemClock()
@@ -31,7 +37,7 @@ async def speak_locally(settings: Settings, payload: bytes) -> dict[str, Any]:
 
     Raises a BridgeError for an announcement that is not valid.
     """
-    announcement = _parsed(settings, payload)
+    announcement = checked_announcement(settings, payload)
     name = announcement.zones[0] if announcement.zones else settings.default_zone
     if len(announcement.zones) > 1 or name == ALL_ZONES:
         raise RejectedError("--local plays in one zone; name one with --zone")
@@ -84,14 +90,15 @@ async def explain_locally(
     settings: Settings, payload: bytes, cache: CachePolicy
 ) -> list[dict[str, Any]]:
     """What `speak_locally` would do, part by part; nothing is said or made."""
-    announcement = _parsed(settings, payload)
+    announcement = checked_announcement(settings, payload)
     cues = _cues(settings, announcement, chime=None)
     utterances = [cue.utterance for cue in cues if isinstance(cue, Words)]
     async with _ladder(settings) as ladder:
         return await explained(ladder, utterances, cache=cache)
 
 
-def _parsed(settings: Settings, payload: bytes) -> Announcement:
+def checked_announcement(settings: Settings, payload: bytes) -> Announcement:
+    """What the bridge makes of `payload` (JSON); raises RejectedError if it would refuse it."""
     announcement = parse_announcement(
         SayAddress(),
         payload,
@@ -112,18 +119,49 @@ def _cues(settings: Settings, announcement: Announcement, chime: str | None) -> 
 
 
 @contextlib.asynccontextmanager
-async def _ladder(settings: Settings) -> AsyncIterator[Ladder]:
-    """The ladder of a command: the cache opened, no warm socket."""
+async def opened_cache(settings: Settings) -> AsyncIterator[PhraseCache]:
+    """The phrase cache, beside a daemon that may use it too.
+
+    Raises ConfigurationError if it is switched off, StorageError if it cannot be used.
+    """
     cache = parts.phrase_cache(settings)
+    if cache is None:
+        raise ConfigurationError(
+            "cache.max_mb = 0: the phrase cache is switched off; set it to a size (MB)"
+        )
+    await cache.open()
+    try:
+        if cache.problem:
+            raise StorageError(f"the cache in {settings.cache.dir} cannot be used: {cache.problem}")
+        yield cache
+    finally:
+        await cache.close()
+
+
+@contextlib.asynccontextmanager
+async def running_ladder(settings: Settings, cache: PhraseCache | None) -> AsyncIterator[Ladder]:
+    """The ladder of a command: no warm socket."""
     client = parts.cloud_client(settings)
     ladder = parts.ladder(settings, cache, parts.cloud_source(settings, client))
+    raised: BridgeError | None = None
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(ladder.run(), name="speech")
+        try:
+            yield ladder
+        except BridgeError as error:
+            raised = error  # the group would wrap it
+        finally:
+            running.cancel()
+    if raised is not None:
+        raise raised
+
+
+@contextlib.asynccontextmanager
+async def _ladder(settings: Settings) -> AsyncIterator[Ladder]:
+    """The ladder with a cache, if there is one: speech goes on without."""
     async with contextlib.AsyncExitStack() as resources:
+        cache = parts.phrase_cache(settings)
         if cache is not None:
             await cache.open()
             resources.push_async_callback(cache.close)
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(ladder.run(), name="speech")
-            try:
-                yield ladder
-            finally:
-                running.cancel()
+        yield await resources.enter_async_context(running_ladder(settings, cache))

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kugel_bridge.audio.alsa import AlsaSink
 from kugel_bridge.audio.chime import DEFAULT_CHIME
-from kugel_bridge.audio.null import NullSink
 from kugel_bridge.audio.sink import AudioSink
-from kugel_bridge.audio.wav import WavSink
 from kugel_bridge.conductor.rules import LevelRule
 from kugel_bridge.conductor.script import Delivery
-from kugel_bridge.gateway.local import LocalEngine
-from kugel_bridge.gateway.server import GatewayServer
-from kugel_bridge.kugelaudio.client import SpeechClient
-from kugel_bridge.kugelaudio.messages import Usage
-from kugel_bridge.kugelaudio.rest import Catalogue
 from kugel_bridge.model.announcement import Priority
 from kugel_bridge.model.errors import ConfigurationError, RejectedError
 from kugel_bridge.model.status import CloudStatus
@@ -30,26 +23,38 @@ from kugel_bridge.settings.tree import Settings
 from kugel_bridge.speech.alerts import Alert, AlertBook
 from kugel_bridge.speech.cache import Admit, PhraseCache
 from kugel_bridge.speech.clean import cleaned
-from kugel_bridge.speech.cloud import CloudSource
-from kugel_bridge.speech.espeak import EspeakSource
 from kugel_bridge.speech.ladder import Ladder
-from kugel_bridge.speech.local import LocalSource
 from kugel_bridge.speech.source import SpeechSource
 from kugel_bridge.zones.zone import Zone
+
+# What is configured away is not loaded: see the functions below, and benchmarks/README.md.
+if TYPE_CHECKING:
+    from kugel_bridge.gateway.server import GatewayServer
+    from kugel_bridge.kugelaudio.client import SpeechClient
+    from kugel_bridge.kugelaudio.messages import Usage
+    from kugel_bridge.kugelaudio.rest import Catalogue
+    from kugel_bridge.speech.cloud import CloudSource
 
 MAX_PART_CHARACTERS = 2_000
 """Longest text of one request on the service's first tier (API reference, "Limits")."""
 CATALOGUE_TIMEOUT_S = 15.0
+"""For a whole list: a person waits for it."""
 
 
 def sink_for(address: SinkAddress) -> AudioSink:
     """The sink that an address in the configuration means."""
     match address.kind:
         case SinkKind.ALSA:
+            from kugel_bridge.audio.alsa import AlsaSink
+
             return AlsaSink(address.address)
         case SinkKind.WAV:
+            from kugel_bridge.audio.wav import WavSink
+
             return WavSink(Path(address.address).expanduser())
         case SinkKind.NULL:
+            from kugel_bridge.audio.null import NullSink
+
             return NullSink()
         case SinkKind.SNAPCAST:
             raise ConfigurationError(f'sink = "{address}": snapcast is not yet supported')
@@ -78,6 +83,8 @@ def cloud_client(
     cloud = settings.cloud
     if not cloud.enabled:
         return None
+    from kugel_bridge.kugelaudio.client import SpeechClient
+
     return SpeechClient(
         cloud.effective_base_url,
         cloud.effective_key or "none",
@@ -91,11 +98,20 @@ def cloud_client(
     )
 
 
+def check_cloud(settings: Settings) -> None:
+    """Raise ConfigurationError when no service is configured."""
+    if not settings.cloud.enabled:
+        raise ConfigurationError(
+            "cloud.api_key is not set; set it, $KUGELAUDIO_API_KEY or cloud.base_url"
+        )
+
+
 def catalogue(settings: Settings) -> Catalogue:
-    """The service's lists; raises RejectedError when no service is configured."""
+    """The service's lists; raises ConfigurationError when no service is configured."""
+    check_cloud(settings)
     cloud = settings.cloud
-    if not cloud.enabled:
-        raise RejectedError("no cloud is configured; set cloud.api_key or cloud.base_url")
+    from kugel_bridge.kugelaudio.rest import Catalogue
+
     return Catalogue(cloud.effective_base_url, cloud.effective_key or "none", CATALOGUE_TIMEOUT_S)
 
 
@@ -111,6 +127,8 @@ def cloud_source(settings: Settings, client: SpeechClient | None) -> CloudSource
     """The cloud as a rung of the ladder; a server of one's own has phrases of its own."""
     if client is None:
         return None
+    from kugel_bridge.speech.cloud import CloudSource
+
     cloud = settings.cloud
     origin = {} if cloud.base_url is None else {"origin": cloud.base_url}
     return CloudSource(client, voice=cloud.voice, model=cloud.model, speed=cloud.speed, **origin)
@@ -121,7 +139,13 @@ def local_source(settings: Settings) -> SpeechSource | None:
     local = settings.local
     if local.engine == "none":
         return None
-    return EspeakSource(local.voice) if local.engine == "espeak-ng" else LocalSource(local.voice)
+    if local.engine == "espeak-ng":
+        from kugel_bridge.speech.espeak import EspeakSource
+
+        return EspeakSource(local.voice)
+    from kugel_bridge.speech.local import LocalSource
+
+    return LocalSource(local.voice)
 
 
 def ladder(settings: Settings, cache: PhraseCache | None, cloud: CloudSource | None) -> Ladder:
@@ -140,6 +164,9 @@ def gateway_server(
     settings: Settings, host: str | None = None, port: int | None = None
 ) -> GatewayServer:
     """The server that speaks the API, with the local engine; `host` and `port` win."""
+    from kugel_bridge.gateway.local import LocalEngine
+    from kugel_bridge.gateway.server import GatewayServer
+
     gateway = settings.gateway
     return GatewayServer(
         host=gateway.host if host is None else host,

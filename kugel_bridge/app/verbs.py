@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kugel_bridge.conductor.controls import Answer, Arguments, Verb, limit_of
-from kugel_bridge.kugelaudio.rest import Catalogue
 from kugel_bridge.model.announcement import CachePolicy
 from kugel_bridge.model.errors import RejectedError
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.queue.store import QueueStore
 from kugel_bridge.speech.alerts import AlertBook
 from kugel_bridge.speech.cache import PhraseCache
-from kugel_bridge.speech.cloud import CloudSource
 from kugel_bridge.speech.ladder import Ladder
+
+if TYPE_CHECKING:  # without a cloud they are not loaded
+    from kugel_bridge.kugelaudio.rest import Catalogue
+    from kugel_bridge.speech.cloud import CloudSource
 
 MAX_WARMED = 500
 """Phrases of one `cache/warm` request."""

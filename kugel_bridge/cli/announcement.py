@@ -51,6 +51,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
 
 def fields_of(arguments: argparse.Namespace, text: str) -> dict[str, Any]:
     """The JSON object that the options describe; raises argparse.ArgumentTypeError."""
+    _check_pairs(arguments)
     given: dict[str, Any] = {
         name: getattr(arguments, name)
         for name in (*_WORDS, *_AS_THEY_ARE)
@@ -80,6 +81,13 @@ def fields_of(arguments: argparse.Namespace, text: str) -> dict[str, Any]:
     if not given.keys() & {"text", "phrase", "segments"}:
         raise argparse.ArgumentTypeError("nothing to say: give a text, --phrase or --segments")
     return given
+
+
+def _check_pairs(arguments: argparse.Namespace) -> None:
+    if arguments.repeat_pause is not None and arguments.repeat is None:
+        raise argparse.ArgumentTypeError("--repeat-pause needs --repeat")
+    if arguments.var and arguments.phrase is None:
+        raise argparse.ArgumentTypeError("--var needs --phrase")
 
 
 def cache_policy(arguments: argparse.Namespace) -> CachePolicy:

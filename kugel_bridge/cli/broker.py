@@ -15,6 +15,8 @@ from kugel_bridge.model.errors import ServiceUnavailableError
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 3.0
 LOOPBACK = "127.0.0.1"
+AUTO, MOSQUITTO, AMQTT = "auto", "mosquitto", "amqtt"
+KINDS = (AUTO, MOSQUITTO, AMQTT)
 
 
 def free_port() -> int:
@@ -31,12 +33,15 @@ def find_mosquitto() -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def embedded_broker(directory: Path, port: int) -> AsyncIterator[str]:
+async def embedded_broker(directory: Path, port: int, kind: str = AUTO) -> AsyncIterator[str]:
     """Run a broker on `port` while the block runs; gives its name.
 
     Raises ServiceUnavailableError if there is none to run, or it does not start.
     """
-    if (program := find_mosquitto()) is not None:
+    program = None if kind == AMQTT else find_mosquitto()
+    if kind == MOSQUITTO and program is None:
+        raise ServiceUnavailableError("there is no Mosquitto here: run `apt install mosquitto`")
+    if program is not None:
         async with _mosquitto(program, directory, port):
             yield "Mosquitto"
     else:

@@ -15,13 +15,15 @@ from typing import Any
 
 from kugel_bridge.app import parts
 from kugel_bridge.app.bridge import Bridge
+from kugel_bridge.app.local import checked_announcement
 from kugel_bridge.audio.cards import list_cards
-from kugel_bridge.cli.broker import LOOPBACK, embedded_broker, free_port
+from kugel_bridge.cli.broker import AUTO, KINDS, LOOPBACK, embedded_broker, free_port
 from kugel_bridge.cli.parser import EXIT_NO, EXIT_OK
 from kugel_bridge.cli.run import bridge_error_in
 from kugel_bridge.cli.table import print_json
 from kugel_bridge.cli.talk import Talk
 from kugel_bridge.cli.timeline import Timeline
+from kugel_bridge.model.errors import RejectedError, TooSlowError
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.mqtt.events import report_payload
 from kugel_bridge.ops import logs
@@ -34,7 +36,8 @@ LONG = (
     "because it will not rain before this evening."
 )
 URGENT = "The doorbell is ringing."
-OUTCOME_TIMEOUT_S = 120.0
+OUTCOME_TIMEOUT_S = 60.0
+"""For the next step; a missing sound card is tried at least so often."""
 WAV_NAME = "kugel-bridge-demo.wav"
 
 
@@ -45,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--wav", type=Path, metavar="FILE", help="write the sound to this file, not to the card"
+    )
+    parser.add_argument(
+        "--broker", choices=KINDS, default=AUTO, help="which to start (default: what is installed)"
     )
     parser.add_argument("--exit", action="store_true", help="end afterwards, do not stay up")
     parser.epilog = (
@@ -61,8 +67,21 @@ def run(arguments: argparse.Namespace) -> int:
     logs.configure("warning", "text")
     if arguments.wav is None and not list_cards():
         arguments.wav = Path(WAV_NAME)
+    if arguments.wav is not None:
+        _check_writable(arguments.wav)
+    for text in arguments.text or ():
+        checked_announcement(Settings(), json.dumps({"text": text}).encode())
     with tempfile.TemporaryDirectory(prefix="kugel-bridge-demo-") as directory:
         return asyncio.run(_demonstrate(arguments, Path(directory)))
+
+
+def _check_writable(wav: Path) -> None:
+    """Now, not when the first sound is due: the bridge would wait for a missing folder."""
+    try:
+        with wav.open("ab"):
+            pass
+    except OSError as error:
+        raise RejectedError(f"--wav {wav}: cannot be written: {error.strerror}") from error
 
 
 @dataclass(slots=True)
@@ -80,7 +99,7 @@ async def _demonstrate(arguments: argparse.Namespace, directory: Path) -> int:
     assert me is not None
     show = (lambda *_: None) if arguments.json else print
     try:
-        async with _house(arguments.wav, directory) as house:
+        async with _house(arguments.wav, directory, arguments.broker) as house:
             show(_heading(house, arguments.wav))
             performed = await _perform(house, arguments.text or [], show)
             if arguments.json:
@@ -105,10 +124,10 @@ async def _demonstrate(arguments: argparse.Namespace, directory: Path) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _house(wav: Path | None, directory: Path) -> AsyncIterator[_House]:
+async def _house(wav: Path | None, directory: Path, kind: str) -> AsyncIterator[_House]:
     """Broker, gateway and bridge, up and connected."""
     port = free_port()
-    async with embedded_broker(directory, port) as broker:
+    async with embedded_broker(directory, port, kind) as broker:
         served = Settings.model_validate({"gateway": {"port": free_port()}})
         gateway = parts.gateway_server(served)
         async with asyncio.TaskGroup() as tasks:
@@ -147,13 +166,7 @@ async def _perform(house: _House, texts: list[str], show: Any) -> list[Report]:
     """Say everything, one after the other; every report, in order."""
     told: list[Report] = []
     timeline = Timeline()
-    with Talk(
-        parts.broker(house.settings),
-        parts.topics(house.settings),
-        house.settings.mqtt.base_topic,
-        DEVICE,
-    ) as talk:
-        await asyncio.to_thread(talk.find_bridge)
+    async with _talking(house.settings) as talk:
 
         async def say(title: str, text: str, **fields: Any) -> None:
             show(f"\n{title}\n  “{text}”")
@@ -161,13 +174,12 @@ async def _perform(house: _House, texts: list[str], show: Any) -> list[Report]:
 
         async def follow(until: int) -> None:
             """Show what happens until so many announcements have ended."""
-            async with asyncio.timeout(OUTCOME_TIMEOUT_S):
-                ended = 0
-                while ended < until:
-                    report = await house.reports.get()
-                    told.append(report)
-                    show(timeline.line(report, _name(report)))
-                    ended += report.is_outcome
+            ended = 0
+            while ended < until:
+                report = await _next_report(house)
+                told.append(report)
+                show(timeline.line(report, _name(report)))
+                ended += report.is_outcome
 
         if texts:
             for number, text in enumerate(texts, 1):
@@ -180,13 +192,33 @@ async def _perform(house: _House, texts: list[str], show: Any) -> list[Report]:
         await follow(1)
         await say("A long one …", LONG, id="laundry")
         while not told or told[-1].event is not Step.STARTED:
-            told.append(await house.reports.get())
+            told.append(await _next_report(house))
             show(timeline.line(told[-1], _name(told[-1])))
         await asyncio.sleep(1.5)  # so that some of it is heard before the doorbell
         doorbell = {"id": "doorbell", "priority": "high", "chime": True}
         await say("… and a doorbell in the middle of it, priority high", URGENT, **doorbell)
         await follow(2)
     return told
+
+
+async def _next_report(house: _House) -> Report:
+    try:
+        async with asyncio.timeout(OUTCOME_TIMEOUT_S):
+            return await house.reports.get()
+    except TimeoutError as error:
+        raise TooSlowError(f"nothing happened for {OUTCOME_TIMEOUT_S:g} s") from error
+
+
+@contextlib.asynccontextmanager
+async def _talking(settings: Settings) -> AsyncIterator[Talk]:
+    """A caller at the broker, in a thread: the broker may run in this very loop."""
+    talk = Talk(parts.broker(settings), parts.topics(settings), settings.mqtt.base_topic, DEVICE)
+    await asyncio.to_thread(talk.__enter__)
+    try:
+        await asyncio.to_thread(talk.find_bridge)
+        yield talk
+    finally:
+        await asyncio.to_thread(talk.__exit__, None, None, None)
 
 
 async def _watch(house: _House, show: Any) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 
 from kugel_bridge.app import parts
+from kugel_bridge.cli.parser import port
 from kugel_bridge.cli.run import until_signal
 from kugel_bridge.ops import logs
 from kugel_bridge.ops.systemd import Supervisor
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to listen, if not as configured."""
     parser.add_argument("--host", metavar="ADDRESS", help="instead of gateway.host")
-    parser.add_argument("--port", type=int, metavar="PORT", help="instead of gateway.port")
+    parser.add_argument("--port", type=port, metavar="PORT", help="instead of gateway.port")
     parser.epilog = (
         "examples:\n"
         "  kugel-bridge gateway\n"

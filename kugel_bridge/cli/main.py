@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +25,10 @@ PROGRAM = "kugel-bridge"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without UTF-8 gets a question mark, not an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return _dispatched(sys.argv[1:] if argv is None else list(argv))
     except SystemExit as leaving:  # argparse leaves this way after --help and after errors
@@ -93,6 +97,8 @@ def _listing(commands: Sequence[Command]) -> str:
 
 
 def _unknown(name: str) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, [entry.name for entry in COMMANDS], n=1, cutoff=0.5)
     hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"see `{PROGRAM} --help`"
     return f"there is no command {name!r}; {hint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,3 +50,27 @@ class CommandParser(argparse.ArgumentParser):
         line = " ".join(message.split())
         print(f"{self.prog}: {line} (`{self.prog} --help`)", file=sys.stderr)
         raise SystemExit(EXIT_WRONG)
+
+
+def seconds(text: str) -> float:
+    """An option that is a time to wait (s)."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+def port(text: str) -> int:
+    """An option that is a TCP port; 0 = any that is free."""
+    value = int(text)
+    if not 0 <= value <= 0xFFFF:
+        raise ValueError
+    return value
+
+
+def count(text: str) -> int:
+    """An option that is a number of things, at least one."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value

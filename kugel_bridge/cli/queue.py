@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from kugel_bridge.app import parts
-from kugel_bridge.cli.parser import EXIT_OK
+from kugel_bridge.cli.parser import EXIT_OK, count
 from kugel_bridge.cli.table import print_json, table
 from kugel_bridge.cli.talk import Talk
 from kugel_bridge.model.errors import ServiceUnavailableError
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """list or clear."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     shown = verbs.add_parser("list", help="what speaks and what waits, in order", json=True)
-    shown.add_argument("--limit", type=int, default=100, metavar="N", help="rows (default 100)")
+    shown.add_argument("--limit", type=count, default=100, metavar="N", help="rows (default 100)")
     verbs.add_parser("clear", help="end everything that waits as skipped", json=True)
     parser.epilog = (
         "A running bridge is asked over MQTT; without one, its file is read or cleared.\n"
@@ -35,11 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verb == "list":
         return _list(settings, arguments)
     asked = _ask(settings, "clear", {})
-    count = clear_stored(settings.queue.path) if asked is None else int(asked["cleared"])
+    cleared = clear_stored(settings.queue.path) if asked is None else int(asked["cleared"])
     if arguments.json:
-        print_json({"cleared": count})
+        print_json({"cleared": cleared})
     else:
-        print(f"{count} announcements cleared")
+        print(f"{cleared} announcement{'' if cleared == 1 else 's'} cleared")
     return EXIT_OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -91,3 +92,6 @@ def bridge_error_in(group: BaseExceptionGroup[BaseException]) -> BridgeError | N
 def _ready(supervisor: Supervisor) -> None:
     logger.info("ready")
     supervisor.ready("speaking what arrives")
+    # What is loaded stays: a full collection that walks it stops the event loop for 8 ms
+    # (0.1 s on a Raspberry Pi 3), one that does not for less than 1 ms.
+    gc.freeze()

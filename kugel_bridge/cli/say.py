@@ -6,17 +6,23 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kugel_bridge.cli.announcement import add_fields, cache_policy, fields_of
-from kugel_bridge.cli.parser import EXIT_NO, EXIT_OK
-from kugel_bridge.cli.table import print_json
+from kugel_bridge.cli.parser import EXIT_NO, EXIT_OK, EXIT_WRONG, seconds
+from kugel_bridge.cli.table import plain, print_json
+from kugel_bridge.model.announcement import ALL_ZONES
+from kugel_bridge.model.report import Outcome
 from kugel_bridge.settings.load import load
 from kugel_bridge.settings.tree import Settings
 
+if TYPE_CHECKING:
+    from kugel_bridge.cli.talk import Talk
+
 DEFAULT_WAIT_S = 600.0
-FINISHED = "finished"
+_OUTCOMES = {outcome.value for outcome in Outcome}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--no-wait", action="store_true", help="do not wait for the outcome")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=DEFAULT_WAIT_S,
         metavar="SECONDS",
         help=f"how long to wait for the outcome (default {DEFAULT_WAIT_S:g})",
@@ -51,12 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Say it, or explain how it would be said."""
-    text = sys.stdin.read() if arguments.text == ["-"] else " ".join(arguments.text)
+    if arguments.text == ["-"]:
+        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    else:
+        # What is no UTF-8 on the command line arrives as half characters.
+        words = " ".join(arguments.text).encode("utf-8", "surrogateescape")
+        text = words.decode("utf-8", "replace")
     try:
-        fields = fields_of(arguments, text)
+        fields = fields_of(arguments, text.strip())
     except argparse.ArgumentTypeError as error:
         print(f"kugel-bridge say: {error}", file=sys.stderr)
-        return 2
+        return EXIT_WRONG
     settings = load(arguments.config).settings
     if arguments.explain:
         return _explain(settings, arguments, fields)
@@ -64,50 +75,82 @@ def run(arguments: argparse.Namespace) -> int:
         from kugel_bridge.app.local import speak_locally
 
         outcomes = [asyncio.run(speak_locally(settings, json.dumps(fields).encode()))]
-    else:
-        found = _send(settings, arguments, fields)
-        if found is None:
+        return _told(outcomes, arguments)
+    return _send(settings, arguments, fields)
+
+
+def _send(settings: Settings, arguments: argparse.Namespace, fields: dict[str, Any]) -> int:
+    """Send it over MQTT, and wait for its outcome in each zone."""
+    from kugel_bridge.app import parts
+    from kugel_bridge.cli.talk import Talk
+
+    fields.setdefault("id", f"say-{uuid.uuid4().hex[:12]}")
+    talk = Talk(
+        parts.broker(settings),
+        parts.topics(settings),
+        settings.mqtt.base_topic,
+        settings.device.id,
+    )
+    with talk:
+        # The bridge may run with another configuration than ours.
+        zones = talk.find_bridge() or list(settings.zones)
+        talk.say(fields)
+        if arguments.no_wait:
+            if arguments.json:
+                print_json({"id": fields["id"]})
+            else:
+                print(fields["id"])
             return EXIT_OK
-        outcomes = found
+        named = fields.get("zones", zones[:1])
+        expected = len(zones) if ALL_ZONES in named else len(set(named))
+        outcomes, is_complete = _awaited(talk, fields["id"], expected, arguments.timeout)
+    code = _told(outcomes, arguments)
+    if not is_complete:
+        print(
+            f"kugel-bridge: no outcome of {fields['id']} within {arguments.timeout:g} s; "
+            "`kugel-bridge queue list` shows whether it still waits",
+            file=sys.stderr,
+        )
+        return EXIT_NO
+    return code
+
+
+def _awaited(
+    talk: Talk, announcement_id: str, expected: int, timeout_s: float
+) -> tuple[list[dict[str, Any]], bool]:
+    """The outcomes, one for each zone, and whether they are all there."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    reasons: dict[str, str] = {}
+    end_s = time.monotonic() + timeout_s
+    while len(outcomes) < expected:
+        try:
+            news = talk.news(announcement_id, end_s - time.monotonic())
+        except TimeoutError:
+            return list(outcomes.values()), False
+        zone = str(news.get("zone"))
+        match news["event_type"]:
+            case "offline":
+                print("the bridge went offline; waiting for its return", file=sys.stderr)
+            case "deferred":
+                reason = str(news.get("reason"))
+                if reasons.get(zone) != reason:
+                    reasons[zone] = reason
+                    print(f"put off in {plain(zone)}: {plain(reason)}", file=sys.stderr)
+            case "rejected":  # it never reached the zones
+                return [news], True
+            case outcome if outcome in _OUTCOMES:
+                outcomes[zone] = news
+    return list(outcomes.values()), True
+
+
+def _told(outcomes: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(outcomes[0] if len(outcomes) == 1 else outcomes)
     else:
         for outcome in outcomes:
-            print(_line(outcome))
-    return EXIT_OK if all(o["event_type"] == FINISHED for o in outcomes) else EXIT_NO
-
-
-def _send(
-    settings: Settings, arguments: argparse.Namespace, fields: dict[str, Any]
-) -> list[dict[str, Any]] | None:
-    """Send it over MQTT; one outcome for each zone, or None when not waiting."""
-    from kugel_bridge.app import parts
-    from kugel_bridge.cli.talk import Talk
-    from kugel_bridge.model.errors import ServiceUnavailableError
-
-    fields.setdefault("id", f"say-{uuid.uuid4().hex[:12]}")
-    topics = parts.topics(settings)
-    talk = Talk(parts.broker(settings), topics, settings.mqtt.base_topic, settings.device.id)
-    zones = fields.get("zones") or [settings.default_zone]
-    expected = len(settings.zones) if "all" in zones else len(set(zones))
-    with talk:
-        talk.find_bridge()
-        talk.say(fields)
-        if arguments.no_wait:
-            print(fields["id"])
-            return None
-        outcomes: list[dict[str, Any]] = []
-        try:
-            while len(outcomes) < expected:
-                outcomes.append(talk.outcome(arguments.timeout))
-                if outcomes[-1]["event_type"] == "rejected":
-                    break  # it never reached the zones
-        except TimeoutError as error:
-            raise ServiceUnavailableError(
-                f"no outcome of {fields['id']} within {arguments.timeout:g} s; "
-                "`kugel-bridge queue list` shows whether it still waits"
-            ) from error
-    return outcomes
+            print(plain(_line(outcome)))
+    is_spoken = outcomes and all(o["event_type"] == Outcome.FINISHED for o in outcomes)
+    return EXIT_OK if is_spoken else EXIT_NO
 
 
 def _explain(settings: Settings, arguments: argparse.Namespace, fields: dict[str, Any]) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -16,9 +16,21 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str
         yield "  ".join(padded).rstrip()
 
 
-def print_json(value: Any) -> None:
-    """Print `value` as JSON, for programs and people."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+def facts(named: Mapping[str, object]) -> Iterator[str]:
+    """A line for each fact: its name, and its value where there is one."""
+    width = max(map(len, named), default=0)
+    for name, value in named.items():
+        yield f"{name.ljust(width)}  {_cell(value)}"
+
+
+def print_json(value: Any, out: TextIO | None = None) -> None:
+    """Print `value` as JSON, for programs and people; on standard output unless told otherwise."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str), file=out)
+
+
+def plain(text: str) -> str:
+    """Foreign text for a line of output: no line break, no terminal escape."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _cell(value: object) -> str:
@@ -28,5 +40,4 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ",".join(str(item) for item in value) or "-"
-    # A line break or a terminal escape in a foreign name must not break the table.
-    return "".join(sign if sign.isprintable() else " " for sign in str(value))
+    return plain(str(value))

@@ -40,6 +40,8 @@ class Fields:
 
     def peek(self, name: str) -> tuple[str, Any] | None:
         """Like `take`, without counting the field as understood."""
+        if not self._raw:
+            return None  # a plain text has no fields, and two dozen are asked for
         for spelling in self._spellings[name]:
             if (value := self._raw.get(spelling)) is not None:
                 return spelling, value

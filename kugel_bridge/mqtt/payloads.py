@@ -81,7 +81,9 @@ class _Draft:
     text: str = ""
     priority: Priority = Priority.NORMAL
     reply_to: tuple[ReplyAddress, ...] = ()
-    ignored: tuple[str, ...] = ()
+    expiry_s: float | None = None
+    delivery: str = ""
+    redelivered: bool = False
 
 
 def parse_announcement(
@@ -110,7 +112,13 @@ def parse_announcement(
         return None
     zones = address.zones if isinstance(address, SayAddress) else ()
     # Unchecked words of the topic must not make the refusal itself unsendable.
-    draft = _Draft(new_id(), tuple(z for z in zones if NAME.fullmatch(z)))
+    draft = _Draft(
+        new_id(),
+        tuple(z for z in zones if NAME.fullmatch(z)),
+        expiry_s=expiry_s,
+        delivery=delivery,
+        redelivered=redelivered,
+    )
     if isinstance(address, AlertAddress):
         draft.priority = Priority.CRITICAL  # smoke, water, a burglar: it passes mute and quiet
     try:
@@ -123,7 +131,7 @@ def parse_announcement(
             _refuse_retained(retain)
             raise
         _refuse_retained(retain)
-        announcement = _announcement(
+        return _announcement(
             address, fields, parts, draft, received=received, clean=clean, phrases=phrases
         )
     except RejectedError as error:
@@ -135,12 +143,7 @@ def parse_announcement(
             zones=draft.zones,
             priority=draft.priority,
             reply_to=draft.reply_to,
-            ignored=draft.ignored,
         ) from error
-    ttl_s = announcement.ttl_s
-    if expiry_s is not None:
-        ttl_s = expiry_s if ttl_s is None else min(ttl_s, expiry_s)
-    return replace(announcement, ttl_s=ttl_s, delivery=delivery, redelivered=redelivered)
 
 
 def is_alert_off(payload: bytes) -> bool:
@@ -227,8 +230,11 @@ def _announcement(
         language, voice = language or phrase.language, voice or phrase.voice
     segments = _cleaned(segments, language, clean)
     draft.text = " ".join(s.text for s in segments if isinstance(s, TextSegment)) or draft.text
-    ttl_s, expires_at_s = _lifetime(fields, received)
-    announcement = Announcement(
+    ttl_s, expires_at_s = _lifetime(fields)
+    if draft.expiry_s is not None:
+        ttl_s = draft.expiry_s if ttl_s is None else min(ttl_s, draft.expiry_s)
+    _check_length(segments)
+    return Announcement(
         id=draft.id,
         segments=segments,
         received=received,
@@ -250,11 +256,17 @@ def _announcement(
         offline=_optional(fields, "offline", offline_of),
         preempt=_optional(fields, "preempt", flag_of) or False,
         reply_to=draft.reply_to,
+        delivery=draft.delivery,
+        redelivered=draft.redelivered,
+        # Last of all: by now every field we know has been asked for.
+        ignored=_ignored(fields, ignored),
     )
+
+
+def _ignored(fields: Fields, in_segments: list[str]) -> tuple[str, ...]:
+    """What the caller sent and nobody took."""
     check_format(fields)
-    draft.ignored = (*fields.ignored, *ignored)[:MAX_IGNORED]
-    _check_length(segments)
-    return replace(announcement, ignored=draft.ignored)
+    return (*fields.ignored, *in_segments)[:MAX_IGNORED]
 
 
 def _content(
@@ -360,7 +372,7 @@ def _chime(fields: Fields) -> bool | str | None:
     return None if inverted is None else not flag_of(*inverted)
 
 
-def _lifetime(fields: Fields, received: Instant) -> tuple[float | None, float | None]:
+def _lifetime(fields: Fields) -> tuple[float | None, float | None]:
     """(seconds from arrival, wall time) after which it is not true any more."""
     ttl_s = _optional(fields, "ttl", seconds_of)
     expires_at_s = _optional(fields, "expires_at", moment_of)

@@ -15,7 +15,7 @@ import math
 import re
 import tarfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -84,7 +84,7 @@ class Member:
 
 async def packed(
     cache: PhraseCache, digests: Iterable[str], file: BinaryIO
-) -> AsyncIterator[Member]:
+) -> AsyncGenerator[Member, None]:
     """Write these phrases to `file` as an archive; what is broken or gone is left out.
 
     Blocks for `file`. Raises StorageError.
@@ -107,7 +107,7 @@ async def packed(
             yield Member(name, Fate.TAKEN, digest)
 
 
-async def unpacked(cache: PhraseCache, file: BinaryIO) -> AsyncIterator[Member]:
+async def unpacked(cache: PhraseCache, file: BinaryIO) -> AsyncGenerator[Member, None]:
     """Take every phrase of an archive into the cache that is whole and not there yet.
 
     Blocks for `file`. Raises RejectedError for what is no archive, or ends in the middle, and
@@ -206,22 +206,27 @@ def _doubt_about(info: tarfile.TarInfo) -> str | None:
 
 def _content(file: BinaryIO, size: int) -> bytes:
     data = bytearray()
-    while len(data) < size:
-        if not (piece := file.read(min(_PIECE, size - len(data)))):
-            raise RejectedError(_CUT)
+    padded = _padded(size)
+    while len(data) < padded and (piece := file.read(min(_PIECE, padded - len(data)))):
         data += piece
-    _skip(file, -size % tarfile.BLOCKSIZE)
-    return bytes(data)
+    if len(data) < size:
+        raise RejectedError(_CUT)
+    return bytes(data[:size])
 
 
 def _skip(file: BinaryIO, size: int) -> None:
     """Pass over the content of a member, or as much of it as there is."""
-    size += -size % tarfile.BLOCKSIZE
+    left = _padded(size)
     if file.seekable():
-        file.seek(min(size, MAX_SEEK), io.SEEK_CUR)
+        file.seek(min(left, MAX_SEEK), io.SEEK_CUR)
         return
-    while size > 0 and (piece := file.read(min(_PIECE, size))):
-        size -= len(piece)
+    while left > 0 and (piece := file.read(min(_PIECE, left))):
+        left -= len(piece)
+
+
+def _padded(size: int) -> int:
+    """The content of a member fills whole blocks."""
+    return size + -size % tarfile.BLOCKSIZE
 
 
 def _stored_s(told: object) -> float:

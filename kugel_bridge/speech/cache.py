@@ -32,6 +32,8 @@ LOOKUP_TIMEOUT_S = 0.25
 """A disk slower than this is worse than the cloud."""
 KEEP_FREE_BYTES = 32 * 1024 * 1024
 """Left on the disk for what matters more than a cache."""
+RECALL_BYTES = 2 * 1024 * 1024
+"""Phrases kept in memory: about 40 s of speech, of the 40 MB the bridge may take."""
 OPEN_WAIT_S = 5.0
 STOP_WAIT_S = 2.0
 REOPEN_S = 60.0
@@ -67,12 +69,13 @@ class PhraseCache:
         admit: Admit = Admit.ALWAYS,
         *,
         keep_free_bytes: int = KEEP_FREE_BYTES,
+        recall_bytes: int = RECALL_BYTES,
         lookup_timeout_s: float = LOOKUP_TIMEOUT_S,
         reopen_s: float = REOPEN_S,
         clock: Clock | None = None,
     ) -> None:
         self._path, self._max_bytes, self._admit = path, max_bytes, admit
-        self._keep_free_bytes = keep_free_bytes
+        self._keep_free_bytes, self._recall_bytes = keep_free_bytes, recall_bytes
         self._lookup_timeout_s, self._reopen_s = lookup_timeout_s, reopen_s
         self._clock: Clock = clock or SystemClock()
         self._reader, self._writer = Worker("cache reader"), Worker("cache writer")
@@ -138,9 +141,9 @@ class PhraseCache:
     async def lookup(self, key: PhraseKey) -> CachedPhrase | None:
         """The phrase, whole and verified; None if it is not there, or not there in time."""
         shelf = self._shelf
-        found = None
+        found = None if shelf is None else shelf.recall.get(key.digest)
         # Behind a call that is already late there is nothing to wait for.
-        if shelf is not None and self._reader.busy_s < self._lookup_timeout_s:
+        if found is None and shelf is not None and self._reader.busy_s < self._lookup_timeout_s:
             try:
                 async with asyncio.timeout(self._lookup_timeout_s):
                     found = await self._safely(self._reader.call(self._find, shelf, key.digest))
@@ -277,7 +280,7 @@ class PhraseCache:
         """Take a new shelf, and close the one before when its last reader has gone."""
         self._in_doubt.clear()
         old, self._shelf = self._shelf, None
-        shelf = Shelf(self._path, self._max_bytes)
+        shelf = Shelf(self._path, self._max_bytes, self._recall_bytes)
         try:
             if old is not None:
                 await self._writer.finish(old.release)

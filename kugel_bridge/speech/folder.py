@@ -14,6 +14,8 @@ from pathlib import Path
 from kugel_bridge.speech.entry import HEADER_BYTES, MAX_BYTES, BrokenEntryError
 from kugel_bridge.speech.owner import Owner, made_folder
 
+Stamp = tuple[int, int, int]
+"""Inode, size and time of change (ns)."""
 _NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{8}\.pcm")
 _TEMPORARY = re.compile(r"[0-9a-f]{64}-[0-9a-f]{8}\.part")
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -76,6 +78,14 @@ class PhraseFolder:
             return data
         finally:
             os.close(fd)
+
+    def stamp(self, name: str) -> Stamp | None:
+        """What tells a file from others, and from itself before a change; None if it is gone."""
+        try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def create(self, name: str) -> int:
         """A descriptor of a new temporary file for `name`, locked while its writer lives."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kugel_bridge.audio.chime import tone
 from kugel_bridge.model.announcement import CachePolicy, OfflineRule
@@ -23,10 +24,12 @@ from kugel_bridge.model.pcm import PcmChunk
 from kugel_bridge.model.report import SourceKind
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.speech.cache import PhraseCache
-from kugel_bridge.speech.cloud import CloudSource
 from kugel_bridge.speech.flights import Flights
 from kugel_bridge.speech.phrase import PhraseKey
 from kugel_bridge.speech.source import Sound, SpeechSource
+
+if TYPE_CHECKING:  # without a cloud it is not loaded
+    from kugel_bridge.speech.cloud import CloudSource
 
 logger = logging.getLogger(__name__)
 

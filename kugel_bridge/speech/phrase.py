@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -41,11 +40,22 @@ class PhraseKey:
         """64 hexadecimal digits; the same for the same sound only."""
         # JSON quotes every field, so that no two keys run together into one.
         # Numbers are made floats first: 1 and 1.0 are the same speed.
-        values = dataclasses.asdict(self)
-        values["speed"], values["cfg_scale"] = float(self.speed), float(self.cfg_scale)
-        if self.temperature is not None:
-            values["temperature"] = float(self.temperature)
-        line = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        layout = self.format
+        values = (
+            self.text,
+            self.source,
+            self.voice,
+            self.model,
+            self.language,
+            float(self.speed),
+            (layout.rate, layout.channels, layout.sample_bytes),
+            float(self.cfg_scale),
+            None if self.temperature is None else float(self.temperature),
+            self.max_new_tokens,
+            self.normalize,
+            self.api_version,
+        )
+        line = json.dumps(values)
         return hashlib.sha256(line.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod

@@ -22,6 +22,7 @@ from kugel_bridge.speech.folder import PhraseFolder
 from kugel_bridge.speech.index import FileName, PhraseIndex, UnreadableRowError
 from kugel_bridge.speech.inventory import CacheEntry, CacheStats, Use, entry_from, least_worth
 from kugel_bridge.speech.owner import made_folder
+from kugel_bridge.speech.recall import Recall
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +69,11 @@ class Counts:
 class Shelf:
     """Every call may block on the disk, and raises what diskcache, SQLite and the system raise."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, recall_bytes: int = 0) -> None:
         self._path, self._max_bytes = path, max_bytes
         self.folder = PhraseFolder(path / "phrases")
         self._index = PhraseIndex(path, self.folder)
+        self.recall = Recall(self.folder, recall_bytes)
         self._written_before = 0
 
     def open(self) -> None:
@@ -100,7 +102,7 @@ class Shelf:
         if name is None:
             return None
         try:
-            return parsed(self.folder.read(name), digest)
+            phrase = parsed(self.folder.read(name), digest)
         except BrokenEntryError as error:
             raise BrokenEntryError(str(error), name) from error
         except OSError as error:
@@ -108,6 +110,8 @@ class Shelf:
                 raise  # our own shortage says nothing about the entry
             # Gone, or something in its place that cannot be read (a link, a folder).
             raise BrokenEntryError(f"{error.strerror}", name) from error
+        self.recall.keep(name, phrase)
+        return phrase
 
     def adopt(self, phrase: CachedPhrase, keep_free_bytes: int) -> bool:
         """Keep a phrase made elsewhere; False if there is one already.
