@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kugel_bridge.app import news, parts
 from kugel_bridge.app.texts import phrases_of, utterances_of
 from kugel_bridge.app.verbs import Verbs
+from kugel_bridge.app.vigil import Vigil
 from kugel_bridge.conductor.conductor import Conductor
 from kugel_bridge.conductor.controls import Arguments, Controls
 from kugel_bridge.conductor.intake import Intake
@@ -122,6 +124,7 @@ class Bridge:
             trouble=self.unwell,
         )
         self._verbs = self._controls.verbs() | asked.by_name()
+        self._vigil = Vigil(self._store, list(self._conductors.values()))
         self._connected = asyncio.Event()
         self._link = MqttLink(
             parts.broker(settings),
@@ -164,6 +167,7 @@ class Bridge:
                     outer.create_task(self._gateway.run(), name="gateway")
                 outer.create_task(self._link.run(), name="mqtt")
                 outer.create_task(self._tell_health(), name="health")
+                outer.create_task(self._vigil.run(), name="vigil")
                 outer.create_task(self._prepare(), name="prepare")
                 try:
                     async with asyncio.TaskGroup() as inner:
@@ -349,7 +353,11 @@ class Bridge:
                 "queued": connection.queued,
                 "dropped": connection.dropped,
             },
-            "unsafe": self._keeping.unsafe,
+            "queue": {
+                **dataclasses.asdict(self._store.status),
+                "unacknowledged": self._keeping.unsafe,
+            },
+            "cache": {"problem": self._cache.problem if self._cache else "off"},
             **news.process_figures(),
         }
 
@@ -358,7 +366,7 @@ class Bridge:
         late_s = self._link.connection.overdue_s
         if late_s > 0:
             return f"MQTT gave no sign of life for {late_s:.0f} s too long"
-        return ""
+        return self._vigil.trouble
 
     async def _tell_health(self) -> None:
         while True:

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from kugel_bridge.kugelaudio.rest import Catalogue
     from kugel_bridge.speech.cloud import CloudSource
 
-MAX_PART_CHARACTERS = 2_000
-"""Longest text of one request on the service's first tier (API reference, "Limits")."""
 CATALOGUE_TIMEOUT_S = 15.0
 """For a whole list: a person waits for it."""
 
@@ -225,7 +223,7 @@ def delivery(settings: Settings, chime: str | None = None) -> Delivery:
         language=settings.cloud.language,
         speed=settings.cloud.speed,
         default_chime=DEFAULT_CHIME,
-        part_characters=MAX_PART_CHARACTERS,
+        part_characters=settings.cloud.max_characters,
     )
 
 

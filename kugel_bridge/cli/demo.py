@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ from kugel_bridge.cli.run import bridge_error_in
 from kugel_bridge.cli.table import print_json
 from kugel_bridge.cli.talk import Talk
 from kugel_bridge.cli.timeline import Timeline
-from kugel_bridge.model.errors import RejectedError, TooSlowError
+from kugel_bridge.model.errors import ConfigurationError, TooSlowError
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.mqtt.events import report_payload
 from kugel_bridge.ops import logs
@@ -64,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Speak the demonstration; 0 if everything was heard."""
-    logs.configure("warning", "text")
+    # While it starts: a broker that is tried with MQTT 5 first is no news.
+    logs.configure("error", "text")
     if arguments.wav is None and not list_cards():
         arguments.wav = Path(WAV_NAME)
     if arguments.wav is not None:
@@ -81,7 +83,7 @@ def _check_writable(wav: Path) -> None:
         with wav.open("ab"):
             pass
     except OSError as error:
-        raise RejectedError(f"--wav {wav}: cannot be written: {error.strerror}") from error
+        raise ConfigurationError(f"--wav {wav}: cannot be written: {error.strerror}") from error
 
 
 @dataclass(slots=True)
@@ -100,6 +102,8 @@ async def _demonstrate(arguments: argparse.Namespace, directory: Path) -> int:
     show = (lambda *_: None) if arguments.json else print
     try:
         async with _house(arguments.wav, directory, arguments.broker) as house:
+            logs.set_level("warning")
+            logging.getLogger("amqtt").setLevel(logging.ERROR)  # it warns of every try
             show(_heading(house, arguments.wav))
             performed = await _perform(house, arguments.text or [], show)
             if arguments.json:

@@ -99,6 +99,11 @@ class Cloud(Section):
     max_generations: Annotated[Whole, Field(ge=1, le=20)] = Field(
         default=1, description="Generations at a time; an account's first tier allows one."
     )
+    max_characters: Annotated[Whole, Field(ge=200, le=15_800)] = Field(
+        default=2000,
+        description="Longest text of one request; longer ones are cut at sentence ends. "
+        "An account's first tier allows 2000.",
+    )
     characters_per_day: Annotated[Whole, Field(ge=0)] | None = Field(
         default=None,
         description="Soft budget of characters sent to the cloud per day.",

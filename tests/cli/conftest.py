@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from kugel_bridge.cli.main import main
+from tests.audio.conftest import card, simcard_library
+
+__all__ = ["card", "simcard_library"]
 
 
 @dataclass(frozen=True, slots=True)

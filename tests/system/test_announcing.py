@@ -216,6 +216,31 @@ async def test_segments_follow_each_other_without_a_gap_of_their_own(
     assert card.heard() == spoken + bytes(SPEECH_FORMAT.silence(0.25).data) + spoken
 
 
+async def test_a_long_text_is_asked_for_in_parts_ahead_of_need(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
+) -> None:
+    engine = ScriptedEngine([hum(1.5)])
+    text = " ".join(f"This is sentence number {n} of a long text." for n in range(12))
+    cloud = {"max_characters": 200}
+    async with serving(engine) as gateway:
+        settings = settings_for(tmp_path, broker.port, gateway=gateway.url, zones=SIM)
+        settings["cloud"] |= cloud
+        async with living(settings):
+            await caller.say({"text": text, "id": "long"})
+            await caller.event("started", "long")
+            engine.over.clear()
+            await engine.over.wait()
+            # The second part was made while the first one was still being heard.
+            assert len(card.heard()) < len(heard_by(engine))
+            finished = await caller.event("finished", "long")
+    parts = [asked for asked, *_ in engine.asked]
+    assert len(parts) > 1
+    assert " ".join(parts) == text
+    assert all(len(part) <= 200 for part in parts)
+    assert finished["characters"] == sum(map(len, parts))
+    assert card.heard() == heard_by(engine) * len(parts)
+
+
 async def test_a_lead_in_and_a_tail_are_played_around_it(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
