@@ -28,7 +28,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "kugel-bridge"
 ANNOUNCEMENTS = ("Dinner is ready", "The washing machine has finished", "Somebody is at the door")
-SETTLE_S = 5.0
+SETTLE_S = 15.0
 """Time for the announcements above to be spoken (s)."""
 TIMEOUT_S = 30.0
 

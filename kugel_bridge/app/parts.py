@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -189,14 +189,19 @@ def alert_book(settings: Settings) -> AlertBook:
 
 def cleaner(settings: Settings) -> Callable[[str, str | None], str]:
     """A function that makes a text fit for speech: (text, language or None) → text."""
-    return partial(_clean, settings.words, settings.cloud.language)
+    words, usual = settings.words, settings.cloud.language
 
+    def clean(text: str, language: str | None) -> str:
+        code = language or usual
+        return cleaned(text, code, words.get(code, {}))
 
-def _clean(
-    words: Mapping[str, Mapping[str, str]], usual: str, text: str, language: str | None
-) -> str:
-    code = language or usual
-    return cleaned(text, code, words.get(code, {}))
+    remembered = lru_cache(maxsize=128)(clean)
+
+    def clean_again(text: str, language: str | None) -> str:
+        # What is said often is short; long texts would only fill the memory.
+        return (remembered if len(text) <= 200 else clean)(text, language)
+
+    return clean_again
 
 
 def phrase_texts(settings: Settings) -> Callable[[str, Mapping[str, str]], PhraseText]:

@@ -228,8 +228,11 @@ class WaitingList:
         if wanted.priority is Priority.STATUS:
             self._statuses[entry.zone] = entry
         self._all.add(entry)
-        # Where it sleeps is found out at the next look: only then is the time known.
-        self._by_retry.add(entry)
+        if entry.retry_at_s <= 0 and wanted.not_before_s is None:
+            self._ready.add(entry)
+        else:
+            # Where it sleeps is found out at the next look: only then is the time known.
+            self._by_retry.add(entry)
         if entry.deadline_s < math.inf:
             self._by_deadline.add(entry)
         if wanted.expires_at_s is not None:

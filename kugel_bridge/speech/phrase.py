@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -38,6 +39,9 @@ class PhraseKey:
     @property
     def digest(self) -> str:
         """64 hexadecimal digits; the same for the same sound only."""
+        return _digest_of(self)
+
+    def _digest(self) -> str:
         # JSON quotes every field, so that no two keys run together into one.
         # Numbers are made floats first: 1 and 1.0 are the same speed.
         layout = self.format
@@ -82,3 +86,7 @@ class PhraseKey:
                     speed=speed,
                 )
         raise ValueError("fields of it are missing, or of a wrong type")
+
+
+# What is said often is asked for often, each time before its first sound.
+_digest_of = functools.lru_cache(maxsize=256)(PhraseKey._digest)
