@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -181,8 +182,8 @@ class Bridge:
                         ready()
                 finally:
                     # What was not heard is on disk before the broker is told goodbye.
-                    for conductor in self._conductors.values():
-                        await conductor.lay_down()
+                    waiting = [list(c.waiting) for c in self._conductors.values()]
+                    await self._keeping.lay_down(itertools.chain(*waiting))
 
     def _take_up(self, left: list[Entry]) -> None:
         """Go on with what the last run left."""
@@ -287,7 +288,7 @@ class Bridge:
         was, self._cloud_status = self._cloud_status, status
         if status is CloudStatus.OK and was is not CloudStatus.OK:
             for conductor in self._conductors.values():
-                conductor.cloud_is_back()
+                conductor.try_again()
         self.changed()
 
     def _used(self, usage: Usage) -> None:

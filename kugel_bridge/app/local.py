@@ -11,6 +11,7 @@ from typing import Any
 
 from kugel_bridge.app import parts
 from kugel_bridge.app.verbs import explained
+from kugel_bridge.conductor.intake import check_names
 from kugel_bridge.conductor.performance import Performance
 from kugel_bridge.conductor.script import Words, script_of
 from kugel_bridge.model.announcement import ALL_ZONES, Announcement, CachePolicy, OfflineRule
@@ -110,6 +111,8 @@ def checked_announcement(settings: Settings, payload: bytes) -> Announcement:
     )
     if announcement is None:
         raise RejectedError("nothing to say")
+    language = announcement.language or settings.cloud.language
+    check_names(announcement, parts.alert_book(settings), language)
     return announcement
 
 

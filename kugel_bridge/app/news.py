@@ -14,9 +14,9 @@ from pydantic import BaseModel, SecretStr
 from kugel_bridge import __version__
 from kugel_bridge.model.report import Report
 from kugel_bridge.model.status import AudioStatus, PlayState
+from kugel_bridge.ops.secrets import MASK
 from kugel_bridge.settings.tree import Settings
 
-MASK = "********"
 _BUSIEST = (PlayState.SPEAKING, PlayState.SYNTHESIZING, PlayState.PAUSED, PlayState.IDLE)
 _WORST = (AudioStatus.MISSING, AudioStatus.BUSY, AudioStatus.OK)
 

@@ -85,7 +85,7 @@ def cloud_client(
 
     return SpeechClient(
         cloud.effective_base_url,
-        cloud.effective_key or "none",
+        cloud.effective_key,
         model_id=cloud.model,
         connect_timeout_s=cloud.connect_timeout_s,
         first_audio_timeout_s=cloud.first_audio_timeout_s,
@@ -110,7 +110,7 @@ def catalogue(settings: Settings) -> Catalogue:
     cloud = settings.cloud
     from kugel_bridge.kugelaudio.rest import Catalogue
 
-    return Catalogue(cloud.effective_base_url, cloud.effective_key or "none", CATALOGUE_TIMEOUT_S)
+    return Catalogue(cloud.effective_base_url, cloud.effective_key, CATALOGUE_TIMEOUT_S)
 
 
 def phrase_cache(settings: Settings) -> PhraseCache | None:

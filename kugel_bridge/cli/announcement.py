@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from kugel_bridge.cli.parser import number
 from kugel_bridge.model.announcement import CachePolicy, OfflineRule, Priority
 
 _WORDS = ("id", "voice", "language", "tag", "offline", "priority")
@@ -19,7 +20,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     fields.add_argument("--priority", choices=[p.value for p in Priority], help="how urgent")
     fields.add_argument("--voice", metavar="VOICE", help="number or handle of a voice")
     fields.add_argument("--language", metavar="CODE", help="as en or de")
-    fields.add_argument("--speed", type=float, metavar="FACTOR", help="0.8 to 1.2; 1.0 = normal")
+    fields.add_argument("--speed", type=number, metavar="FACTOR", help="0.8 to 1.2; 1.0 = normal")
     fields.add_argument("--volume", metavar="PERCENT", help="0 to 100, or +10, -5")
     fields.add_argument(
         "--zone", action="append", metavar="ZONE", help="where; may be repeated; all = everywhere"
@@ -27,13 +28,13 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     fields.add_argument("--chime", nargs="?", const=True, metavar="NAME", help="a chime before it")
     fields.add_argument("--no-chime", action="store_true", help="no chime, whatever the zone has")
     fields.add_argument("--end-chime", nargs="?", const=True, metavar="NAME", help="one after it")
-    fields.add_argument("--ttl", type=float, metavar="SECONDS", help="how long it stays true")
+    fields.add_argument("--ttl", type=number, metavar="SECONDS", help="how long it stays true")
     fields.add_argument("--expires-at", metavar="TIME", help="until when (ISO 8601 with zone)")
     fields.add_argument("--not-before", metavar="TIME", help="not earlier than this")
     fields.add_argument("--tag", help="replaces one that waits with the same tag")
-    fields.add_argument("--dedupe", type=float, metavar="SECONDS", help="say the same words once")
+    fields.add_argument("--dedupe", type=number, metavar="SECONDS", help="say the same words once")
     fields.add_argument("--repeat", type=int, metavar="TIMES", help="say it so often")
-    fields.add_argument("--repeat-pause", type=float, metavar="SECONDS", help="between repeats")
+    fields.add_argument("--repeat-pause", type=number, metavar="SECONDS", help="between repeats")
     fields.add_argument(
         "--cache", choices=["true", "false", "refresh", "only"], help="how to use the phrase cache"
     )
@@ -109,9 +110,14 @@ def _variable(item: str) -> tuple[str, str]:
 
 def _segments(text: str) -> list[Any]:
     try:
-        segments = json.loads(text)
-    except ValueError as error:
+        # Python takes NaN for JSON; the bridge could not even read who sent it.
+        segments = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"--segments is not JSON: {error}") from error
     if not isinstance(segments, list):
         raise argparse.ArgumentTypeError("--segments must be a JSON list")
     return segments
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")

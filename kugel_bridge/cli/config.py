@@ -14,10 +14,11 @@ from pydantic import SecretStr
 from kugel_bridge.cli.parser import EXIT_NO, EXIT_OK, EXIT_WRONG
 from kugel_bridge.cli.table import print_json
 from kugel_bridge.model.errors import ConfigurationError, StorageError
+from kugel_bridge.ops.secrets import MASK
 from kugel_bridge.settings.load import Configuration, configuration_file, load
 from kugel_bridge.settings.manual import example_file, toml_key, toml_value
 from kugel_bridge.settings.places import CONFIGURATION_FILE
-from kugel_bridge.settings.problems import MASK, SettingsError
+from kugel_bridge.settings.problems import SettingsError
 from kugel_bridge.settings.tree import Settings, leaves
 
 _ORIGIN_COLUMN = 48

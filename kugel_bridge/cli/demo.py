@@ -18,7 +18,14 @@ from kugel_bridge.app import parts
 from kugel_bridge.app.bridge import Bridge
 from kugel_bridge.app.local import checked_announcement
 from kugel_bridge.audio.cards import list_cards
-from kugel_bridge.cli.broker import AUTO, KINDS, LOOPBACK, embedded_broker, free_port
+from kugel_bridge.cli.broker import (
+    AUTO,
+    KINDS,
+    LOOPBACK,
+    START_TIMEOUT_S,
+    embedded_broker,
+    free_port,
+)
 from kugel_bridge.cli.parser import EXIT_NO, EXIT_OK
 from kugel_bridge.cli.run import bridge_error_in
 from kugel_bridge.cli.table import print_json
@@ -102,8 +109,6 @@ async def _demonstrate(arguments: argparse.Namespace, directory: Path) -> int:
     show = (lambda *_: None) if arguments.json else print
     try:
         async with _house(arguments.wav, directory, arguments.broker) as house:
-            logs.set_level("warning")
-            logging.getLogger("amqtt").setLevel(logging.ERROR)  # it warns of every try
             show(_heading(house, arguments.wav))
             performed = await _perform(house, arguments.text or [], show)
             if arguments.json:
@@ -219,7 +224,9 @@ async def _talking(settings: Settings) -> AsyncIterator[Talk]:
     talk = Talk(parts.broker(settings), parts.topics(settings), settings.mqtt.base_topic, DEVICE)
     await asyncio.to_thread(talk.__enter__)
     try:
-        await asyncio.to_thread(talk.find_bridge)
+        await asyncio.to_thread(talk.find_bridge, START_TIMEOUT_S)
+        logs.set_level("warning")
+        logging.getLogger("amqtt").setLevel(logging.ERROR)  # it warns of every try
         yield talk
     finally:
         await asyncio.to_thread(talk.__exit__, None, None, None)

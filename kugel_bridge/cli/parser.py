@@ -52,6 +52,14 @@ class CommandParser(argparse.ArgumentParser):
         raise SystemExit(EXIT_WRONG)
 
 
+def number(text: str) -> float:
+    """An option that is a number, and not one that JSON does not know."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
 def seconds(text: str) -> float:
     """An option that is a time to wait (s)."""
     value = float(text)

@@ -83,13 +83,15 @@ class Talk:
         if self._client is not None:
             self._close(self._client)
 
-    def find_bridge(self) -> list[str]:
+    def find_bridge(self, timeout_s: float | None = None) -> list[str]:
         """The zones of the bridge, the default one first; empty if it does not tell.
 
-        Raises ServiceUnavailableError if the bridge is not there.
+        `timeout_s` is for a bridge that is just starting. Raises ServiceUnavailableError if it is
+        not there.
         """
+        wait_s = PRESENCE_TIMEOUT_S if timeout_s is None else timeout_s
         try:
-            answer = json.loads(self._receive(PRESENCE_TIMEOUT_S, self._topics.availability)[1])
+            answer = json.loads(self._receive(wait_s, self._topics.availability)[1])
         except (TimeoutError, ValueError):
             answer = None
         if answer != {"state": "online"}:
@@ -121,7 +123,7 @@ class Talk:
     def news(self, announcement_id: str, timeout_s: float) -> dict[str, Any]:
         """The next step or outcome of what was said; `event_type` is "offline" if the bridge left.
 
-        Outcomes come once for each zone. Raises TimeoutError after `timeout_s` (s).
+        An outcome may come twice. Raises TimeoutError after `timeout_s` (s).
         """
         end_s = time.monotonic() + timeout_s
         while True:
@@ -137,10 +139,8 @@ class Talk:
                 continue
             if topic == self._topics.availability and news == {"state": "offline"}:
                 return {"event_type": "offline"}
-            if not isinstance(news, dict) or news.get("id") != announcement_id:
-                continue
-            # Everybody hears of an outcome; the one on our own topic is for us.
-            if topic == self._reply or news.get("event_type") in _STEPS:
+            # The outcome comes on both topics; access rules may hide either from us.
+            if isinstance(news, dict) and news.get("id") == announcement_id:
                 return news
 
     def request(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,9 +284,6 @@ class Talk:
         sent.wait_for_publish(CONNECT_TIMEOUT_S)
         if not sent.is_published():
             raise ServiceUnavailableError(f"the broker at {self._broker} did not take the message")
-
-
-_STEPS = ("queued", "deferred", "started", "preempted")
 
 
 class _VersionRefusedError(Exception):

@@ -10,34 +10,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import replace
 
 from kugel_bridge.conductor.herald import Herald
 from kugel_bridge.conductor.keeping import Keeping
 from kugel_bridge.conductor.performance import Performance
-from kugel_bridge.conductor.rules import LevelRules, Switches
+from kugel_bridge.conductor.rules import LevelRules, Switches, retry_wait_s
 from kugel_bridge.conductor.script import Alerts, Delivery, script_of
-from kugel_bridge.conductor.turn import Interruption, Turn
+from kugel_bridge.conductor.turn import Ending, Interruption, Turn
 from kugel_bridge.model.announcement import Announcement, Priority, ReplyAddress
 from kugel_bridge.model.clock import Clock, Instant
 from kugel_bridge.model.errors import BridgeError, DeviceError, OutdatedError, RetryableError
 from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.model.status import PlayState
-from kugel_bridge.queue.policy import Displacement, Entry, WaitingList, is_expired
+from kugel_bridge.queue.policy import Displacement, Entry, WaitingList, is_due, is_expired
 from kugel_bridge.speech.ladder import Ladder
 from kugel_bridge.zones.zone import Zone
 
 logger = logging.getLogger(__name__)
 
-RETRY_FIRST_S = 1.0
-RETRY_MAX_S = 60.0
-"""Waits between tries double up to this; a wish of the service's own wins."""
 UNTIL_RELEASED = float("inf")
 SLOW_S = 0.05
 """A sound that takes longer shows as "synthesizing"; the state must not delay a quick one."""
 QUIET = "quiet hours"
+FAULT = "a fault in kugel-bridge; the log has it"
 
 
 class Conductor:
@@ -64,6 +61,7 @@ class Conductor:
         self._herald = Herald(keeping, clock, on_report)
         self._turn: Turn | None = None
         self._wake, self._added = asyncio.Event(), asyncio.Event()
+        zone.on_ready = self.try_again
 
     # --- what the doors and controls ask --------------------------------------------------
 
@@ -100,20 +98,20 @@ class Conductor:
         if announcement.priority is Priority.CRITICAL:
             limit_s = self._rules[announcement.priority].first_sound_s
             asyncio.get_running_loop().call_later(limit_s, self._escalate, entry)
-        self._add(entry)
-        if announcement.id not in self._waiting:
+        if not self._add(entry):
             return  # the list was full, and this was the least urgent
         self._herald.expect(entry)
         if self._turn is not None or self._held(entry) or not self._is_next(entry):
-            self._herald.queued(entry)
-            self._keeping.watch(entry)
-            self._preempt_for(announcement)
+            self._must_wait(entry)
+            self._preempt_for(entry)
         self._wake.set()
 
     def reload(self, entries: list[Entry]) -> None:
         """Take up what the last run of the program left; whatever it waited for may be there."""
         for entry in entries:
-            self._add(replace(entry, retry_at_s=0.0, reason=""))
+            # A slow disk gives them up late: the broker may have sent one again meanwhile.
+            if not self.has(entry.announcement.id):
+                self._add(replace(entry, retry_at_s=0.0, reason=""))
         self._wake.set()
 
     def has(self, announcement_id: str) -> bool:
@@ -133,16 +131,13 @@ class Conductor:
 
         if self._turn and self._turn.entry.announcement.id == announcement_id:
             self._turn.entry = with_replies(self._turn.entry)
-        for entry in self._waiting.remove_id(announcement_id):
-            self._waiting.put_back(with_replies(entry))
+        for entry in map(with_replies, self._waiting.remove_id(announcement_id)):
+            self._waiting.put_back(entry)
+            self._keeping.watch(entry)
 
     def interrupt(self, why: Interruption) -> bool:
-        """Cut what speaks now; False when nothing does."""
-        if self._turn is None or self._turn.interruption is not None:
-            return False
-        self._turn.interruption = why
-        self._turn.task.cancel()
-        return True
+        """Cut what speaks now; False when nothing does, or it was ended before."""
+        return self._turn is not None and self._turn.interrupt(why)
 
     def refuse(self, entry: Entry, outcome: Outcome, reason: str) -> None:
         """End an announcement before it is taken."""
@@ -172,8 +167,8 @@ class Conductor:
             self._release(lambda entry: entry.reason == QUIET)
         self._wake.set()
 
-    def cloud_is_back(self) -> None:
-        """Try what waited for the cloud now."""
+    def try_again(self) -> None:
+        """Try what was put off now: the cloud or the sound card is back."""
         self._release(lambda entry: entry.retry_at_s > 0 and entry.reason != QUIET)
         self._wake.set()
 
@@ -206,37 +201,34 @@ class Conductor:
                 await self._take_turn(entry)
             except Exception:  # the outermost loop: a fault must not silence what comes after
                 logger.exception("announcement %s failed", entry.announcement.id)
-                self._herald.ended_waiting(
-                    entry, Outcome.FAILED, "a fault in kugel-bridge; the log has it"
-                )
-
-    async def lay_down(self) -> None:
-        """Write down everything not yet said: the end of the program's run."""
-        await self._keeping.lay_down(list(self._waiting))
+                self._herald.ended_waiting(entry, Outcome.FAILED, FAULT)
 
     async def _next(self) -> Entry:
         """Wait for the next entry that may be spoken now."""
         while True:
             now = self._clock.now()
             self._end_expired(now)
-            if not self._switches.paused:
-                while (entry := self._waiting.take(now)) is not None:
-                    if self._switches.silences(entry.announcement):
-                        self._herald.ended_waiting(entry, Outcome.SKIPPED, "muted")
-                    elif self._switches.holds(entry.announcement):
-                        self._defer(entry, QUIET, UNTIL_RELEASED)
-                    else:
-                        return entry
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._waiting.next_wake(now)):
-                    await self._wake.wait()
+            entry = None if self._switches.paused else self._waiting.take(now)
+            if entry is None:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._waiting.next_wake(now)):
+                        await self._wake.wait()
+                continue
+            if self._switches.silences(entry.announcement):
+                self._herald.ended_waiting(entry, Outcome.SKIPPED, "muted")
+            elif self._switches.holds(entry.announcement):
+                self._defer(entry, QUIET, UNTIL_RELEASED)
+            else:
+                return entry
+            await asyncio.sleep(0)  # there may be thousands of them: let the others have a word
 
     async def _take_turn(self, entry: Entry) -> None:
         """Perform one entry to its end, or to the point where something cut it."""
         announcement = entry.announcement
         rule = self._rules[announcement.priority]
         self._keeping.unwatch(entry)
+        self._those_beside_must_wait()
         entry = replace(entry, attempts=entry.attempts + 1)
         try:
             cues = script_of(announcement, self._delivery_now(), self._alerts, entry.resume_at)
@@ -261,61 +253,58 @@ class Conductor:
                 past = self._herald.past(entry)
                 turn = Turn(entry, performance, self.zone.player, task, began_s, past)
                 self._turn = turn
-        except asyncio.CancelledError:
-            # The program ends: what was not heard yet is kept for the next run.
-            if task.cancelled():
-                self._waiting.put_back(turn.resumed())
-            elif isinstance(result := task.result(), Report):
-                self._herald.finish(result)
-            raise
         finally:
             slow.cancel()
             self._turn = None
             self.zone.end()
-        if task.cancelled():
-            self._was_cut(turn)
-        elif isinstance(result := task.result(), Report):
-            self._herald.finish(result)
-        else:
-            self._retry_later(turn, result)
+            # Also when the program ends: what was not heard yet is kept for the next run.
+            self._conclude(turn)
 
-    async def _perform(self, performance: Performance) -> Report | RetryableError:
-        """Play it; the report of its outcome, or why it has to be tried again later."""
+    async def _perform(self, performance: Performance) -> Ending | RetryableError:
+        """Play it; how it ended, or why it has to be tried again later."""
         turn = self._turn
         assert turn is not None
-        player = self.zone.player
         try:
-            await self.zone.sink.open()
+            await self.zone.open()
             turn.playing = True
             async with contextlib.aclosing(performance.sound()) as sound:
-                await player.play(
+                await self.zone.player.play(
                     sound, percent=lambda: self._percent(turn), on_first_sound=self._heard_first
                 )
         except OutdatedError as error:
-            return self._herald.ended(turn, Outcome.EXPIRED, str(error))
+            return Ending(Outcome.EXPIRED, str(error))
         except DeviceError as error:
             return error
         except RetryableError as error:
             # Once words were heard, nobody wants the beginning again.
-            if performance.source is None:
-                return error
-            return self._herald.ended(turn, Outcome.FAILED, str(error))
+            return error if performance.source is None else Ending(Outcome.FAILED, str(error))
         except BridgeError as error:
-            return self._herald.ended(turn, Outcome.FAILED, str(error))
-        return self._herald.ended(turn, Outcome.FINISHED)
+            return Ending(Outcome.FAILED, str(error))
+        except Exception:  # the outermost loop of this task
+            logger.exception("announcement %s failed", turn.entry.announcement.id)
+            return Ending(Outcome.FAILED, FAULT)
+        return Ending(Outcome.FINISHED)
 
-    def _was_cut(self, turn: Turn) -> None:
-        """End what was cut by request; keep what has to make way for a moment."""
-        why = turn.interruption
-        if why in (Interruption.STOP, Interruption.SKIP):
-            self._herald.finish(self._herald.ended(turn, Outcome.SKIPPED, why.value))
-            return
-        if why is Interruption.PREEMPT:
+    def _conclude(self, turn: Turn) -> None:
+        """Tell the outcome of a turn that is over, or let its entry wait for another one."""
+        result, why = turn.result, turn.interruption
+        if isinstance(result, Ending) and (why is None or result.outcome is Outcome.FINISHED):
+            self._herald.ended(turn, result.outcome, result.reason)
+        elif why is not None and why.is_final:
+            self._herald.ended(turn, Outcome.SKIPPED, why.value)
+        elif why is None and isinstance(result, RetryableError):
+            self._retry_later(turn, result)
+        else:
+            self._go_on_later(turn)
+
+    def _go_on_later(self, turn: Turn) -> None:
+        """Keep what has to make way for a moment, or for the end of the program's run."""
+        if turn.interruption is Interruption.PREEMPT:
             self._herald.preempted(turn)
         entry = turn.resumed()
         self._herald.remember(turn)
-        self._add(entry)
-        self._keeping.watch(entry)
+        if self._add(entry):
+            self._must_wait(entry)
         self.zone.changed()
 
     def _heard_first(self) -> None:
@@ -327,29 +316,41 @@ class Conductor:
         if self._turn is not None:
             self._herald.started(self._turn)
 
-    def _add(self, entry: Entry) -> None:
-        """Let an entry wait, and end those that cannot wait beside it."""
+    def _add(self, entry: Entry) -> bool:
+        """Let an entry wait, and end those that cannot wait beside it; False if that is itself."""
         self._added.set()
         for old, why in self._waiting.add(entry):
             outcome = Outcome.REPLACED if why is Displacement.REPLACED else Outcome.SKIPPED
             self._herald.ended_waiting(old, outcome, why.value)
+        return entry in self._waiting
+
+    def _must_wait(self, entry: Entry) -> None:
+        """Say that an entry arrived and does not have the floor, and keep it safe."""
+        self._herald.queued(entry)
+        self._keeping.watch(entry)
+
+    def _those_beside_must_wait(self) -> None:
+        """What arrived when nothing spoke, in the same moment as the one that has the floor now."""
+        for announcement_id in self._herald.untold:
+            if (entry := self._waiting.get(announcement_id, self.zone.name)) is not None:
+                self._must_wait(entry)
 
     def _escalate(self, entry: Entry) -> None:
         """Tell that a critical one is not heard yet, though its deadline has passed."""
         if self._turn is not None and self._turn.entry.key == entry.key:
-            if self._turn.first_sound_s is None:
-                self._herald.escalated(entry)
+            first_sound_ms = self._turn.first_sound_ms
         elif self._waiting.get(*entry.key) is not None:
+            first_sound_ms = self._herald.past(entry).first_sound_ms
+        else:
+            return
+        if first_sound_ms is None:
             self._herald.escalated(entry)
 
     # --- later ------------------------------------------------------------------------------
 
     def _retry_later(self, turn: Turn, error: RetryableError) -> None:
         entry = turn.resumed()
-        wait_s = error.retry_after_s
-        if wait_s is None:
-            wait_s = min(RETRY_FIRST_S * 2 ** min(entry.attempts - 1, 10), RETRY_MAX_S)
-            wait_s *= random.uniform(0.8, 1.2)
+        wait_s = retry_wait_s(error, entry.attempts)
         self._herald.remember(turn)
         self._defer(entry, str(error), self._clock.now().monotonic_s + wait_s)
 
@@ -360,9 +361,9 @@ class Conductor:
         if is_expired(entry, now):
             self._herald.ended_waiting(entry, Outcome.EXPIRED, reason)
             return
-        self._add(entry)
-        self._herald.deferred(entry, now)
-        self._keeping.watch(entry)
+        if self._add(entry):
+            self._herald.deferred(entry, now)
+            self._keeping.watch(entry)
 
     def _release(self, matches: Callable[[Entry], bool]) -> None:
         for entry in self._waiting.remove(matches):
@@ -377,12 +378,17 @@ class Conductor:
         first = self._waiting.peek(self._clock.now())
         return first is not None and first.key == entry.key
 
-    def _preempt_for(self, announcement: Announcement) -> None:
-        speaking = self.speaking
-        if speaking is None or self._switches.paused:
-            return
-        stops = announcement.priority.preempts or announcement.preempt
-        if stops and announcement.priority.rank < speaking.priority.rank:
+    def _preempt_for(self, entry: Entry) -> None:
+        """Cut what speaks, if it has to make way for `entry` and that could be spoken now."""
+        speaking, announcement, now = self.speaking, entry.announcement, self._clock.now()
+        if (
+            speaking is not None
+            and announcement.priority.rank < speaking.priority.rank
+            and (announcement.priority.preempts or announcement.preempt)
+            and not (self._held(entry) or self._switches.silences(announcement))
+            and is_due(entry, now)
+            and not is_expired(entry, now)
+        ):
             self.interrupt(Interruption.PREEMPT)
 
     def _percent(self, turn: Turn) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from kugel_bridge.conductor.keeping import Keeping
@@ -10,6 +11,8 @@ from kugel_bridge.model.clock import Clock, Instant
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.queue.policy import Entry
 
+logger = logging.getLogger(__name__)
+
 
 class Herald:
     """Makes the reports of one zone, and remembers what they have to sum up."""
@@ -17,8 +20,12 @@ class Herald:
     def __init__(self, keeping: Keeping, clock: Clock, on_report: Callable[[Report], None]) -> None:
         self._keeping, self._clock, self._on_report = keeping, clock, on_report
         self._untold: set[str] = set()
-        """Ids of which nobody was told yet that they arrived."""
         self._past: dict[str, Past] = {}
+
+    @property
+    def untold(self) -> list[str]:
+        """Ids of which nobody was told yet that they arrived."""
+        return list(self._untold)
 
     def expect(self, entry: Entry) -> None:
         """An announcement arrived; `queued` is told for it, but not before its first sound."""
@@ -44,11 +51,12 @@ class Herald:
         if heard and not turn.told_started and turn.performance.is_sourced:
             turn.told_started = True
             self.queued(turn.entry)
-            self._on_report(turn.report(Step.STARTED, self._clock.now()))
+            self._send(turn.report(Step.STARTED, self._clock.now()))
 
     def preempted(self, turn: Turn) -> None:
         """Tell that it makes way for something more urgent."""
-        self._on_report(turn.report(Step.PREEMPTED, self._clock.now()))
+        self.queued(turn.entry)
+        self._send(turn.report(Step.PREEMPTED, self._clock.now()))
 
     def deferred(self, entry: Entry, now: Instant) -> None:
         """Tell why it is put off, and until when if that is known."""
@@ -66,15 +74,15 @@ class Herald:
         self.queued(entry)
         self._tell(entry, Step.ESCALATE, reason="not heard in time")
 
-    def ended(self, turn: Turn, outcome: Outcome, reason: str = "") -> Report:
-        """The outcome of what had its turn, to be handed to `finish` when the turn is over."""
-        return turn.report(outcome, self._clock.now(), reason)
+    def ended(self, turn: Turn, outcome: Outcome, reason: str = "") -> None:
+        """Tell the outcome of what had its turn, and let its sender forget it."""
+        self._finish(turn.report(outcome, self._clock.now(), reason))
 
     def ended_waiting(self, entry: Entry, outcome: Outcome, reason: str) -> None:
-        """Tell the outcome of something that did not get a turn, or not another one."""
+        """The same for something that did not get a turn, or not another one."""
         now, past = self._clock.now(), self.past(entry)
         received_s = entry.announcement.received.monotonic_s
-        self.finish(
+        self._finish(
             Report(
                 event=outcome,
                 announcement=entry.announcement,
@@ -89,11 +97,10 @@ class Herald:
             )
         )
 
-    def finish(self, report: Report) -> None:
-        """Tell an outcome, and let its sender forget it."""
+    def _finish(self, report: Report) -> None:
         self._untold.discard(report.announcement.id)
         self._past.pop(report.announcement.id, None)
-        self._on_report(report)
+        self._send(report)
         self._keeping.ended(report)
 
     def _tell(
@@ -105,7 +112,7 @@ class Herald:
         reason: str = "",
         retry_at_s: float | None = None,
     ) -> None:
-        self._on_report(
+        self._send(
             Report(
                 event=step,
                 announcement=entry.announcement,
@@ -116,3 +123,10 @@ class Herald:
                 retry_at_s=retry_at_s,
             )
         )
+
+    def _send(self, report: Report) -> None:
+        try:
+            self._on_report(report)
+        except Exception:
+            # Whoever listens must not keep an announcement from its end, or the next from its turn.
+            logger.exception("the news of %s could not be told", report.announcement.id)

@@ -18,6 +18,8 @@ from kugel_bridge.model.announcement import (
     AlertSegment,
     Announcement,
     ChimeSegment,
+    PauseSegment,
+    TextSegment,
 )
 from kugel_bridge.model.clock import Clock
 from kugel_bridge.model.errors import RejectedError
@@ -55,7 +57,7 @@ class Intake:
         self._on_report, self._on_answer = on_report, on_answer
         self._sequence = itertools.count()
         self._deliveries: OrderedDict[str, str] = OrderedDict()
-        self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._said: OrderedDict[tuple[str, tuple[str, ...]], float] = OrderedDict()
         """When which words were last taken for which zone (monotonic s)."""
 
     def begin_at(self, sequence: int) -> None:
@@ -70,7 +72,7 @@ class Intake:
         announcement = self._recognised(announcement)
         try:
             zones = self._zones_of(announcement)
-            self._check_names(announcement)
+            check_names(announcement, self._alerts, announcement.language or self._language())
         except RejectedError as error:
             self.reject(announcement, str(error))
             settle()
@@ -139,7 +141,7 @@ class Intake:
         ended = self._store.ended(announcement.id, zone)
         if ended is None:
             return None
-        age_s = self._clock.now().wall_s - ended.at.wall_s
+        age_s = self._clock.now().monotonic_s - ended.at.monotonic_s
         if age_s > REPEAT_WINDOW_S and not announcement.redelivered:
             return None
         return replace(ended, announcement=announcement)
@@ -154,23 +156,11 @@ class Intake:
             raise RejectedError(f"no zone {unknown[0]!r} here; there are: {known}")
         return list(dict.fromkeys(names))
 
-    def _check_names(self, announcement: Announcement) -> None:
-        chimes = [c for c in (announcement.chime, announcement.end_chime) if isinstance(c, str)]
-        for segment in announcement.segments:
-            if isinstance(segment, ChimeSegment):
-                chimes.append(segment.name)
-            elif isinstance(segment, AlertSegment):
-                language = announcement.language or self._language()
-                self._alerts.words_or_sound(segment.name, language)
-        for name in chimes:
-            if name and name not in CHIMES:
-                raise RejectedError(f"no chime {name!r}; there are: {', '.join(CHIMES)}")
-
     def _said_just_now(self, announcement: Announcement, zone: str) -> bool:
         window_s = announcement.dedupe_s
         if window_s is None:
             window_s = self._rules[announcement.priority].dedupe_s
-        key = zone, announcement.text
+        key = zone, _said_in(announcement)
         now_s = announcement.received.monotonic_s
         last_s = self._said.get(key)
         if window_s > 0 and last_s is not None and now_s - last_s < window_s:
@@ -180,6 +170,30 @@ class Intake:
         if len(self._said) > REMEMBERED_DELIVERIES:
             self._said.popitem(last=False)
         return False
+
+
+def check_names(announcement: Announcement, alerts: Alerts, language: str) -> None:
+    """Raise RejectedError for a chime or an alert that there is not."""
+    chimes = [c for c in (announcement.chime, announcement.end_chime) if isinstance(c, str)]
+    for segment in announcement.segments:
+        if isinstance(segment, ChimeSegment):
+            chimes.append(segment.name)
+        elif isinstance(segment, AlertSegment):
+            alerts.words_or_sound(segment.name, language)
+    for name in chimes:
+        if name and name not in CHIMES:
+            raise RejectedError(f"no chime {name!r}; there are: {', '.join(CHIMES)}")
+
+
+def _said_in(announcement: Announcement) -> tuple[str, ...]:
+    """What makes two announcements the same to a listener: words, alerts and chimes."""
+    said = []
+    for segment in announcement.segments:
+        if isinstance(segment, TextSegment):
+            said.append(segment.text)
+        elif not isinstance(segment, PauseSegment):
+            said.append(f"{type(segment).__name__} {segment.name}")
+    return tuple(said)
 
 
 def _after(count: int, settle: Settle) -> Settle:

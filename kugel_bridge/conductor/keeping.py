@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable
 
+from kugel_bridge.model.announcement import ReplyAddress
 from kugel_bridge.model.clock import Clock
 from kugel_bridge.model.errors import StorageError
 from kugel_bridge.model.report import Report
@@ -29,23 +30,29 @@ RUSH_AT = 8
 """So many unsafe ones are written at once: Mosquitto stops delivering at 20 unacknowledged."""
 RETRY_S = 5.0
 """Pause after the disk refused a write."""
+MOST_AT_ONCE = 200
+"""Making a row takes a Pi some 0.5 ms: thousands at once would hold up a "stop"."""
+LAY_DOWN_S = 1.5
+"""A hanging disk must not keep the program from ending."""
 
 Settle = Callable[[], None]
 """Called once, when the sender may forget the announcement."""
 Key = tuple[str, str]
 """Announcement id and zone."""
+_Changing = tuple[int, tuple[ReplyAddress, ...]]
+"""What of an entry changes while it waits, and matters after a restart."""
 
 
 class Keeping:
     """The duties towards senders, for all zones."""
 
-    def __init__(self, store: QueueStore, clock: Clock) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: QueueStore, clock: Clock, *, retry_s: float = RETRY_S) -> None:
+        self._store, self._clock, self._retry_s = store, clock, retry_s
         self._settlers: dict[Key, list[Settle]] = {}
         self._unwritten: dict[Key, tuple[Entry, float]] = {}
         """What waits without a row, and the monotonic time at which to write it."""
-        self._written: dict[Key, int] = {}
-        """What has a row, and the `resume_at` in it."""
+        self._written: dict[Key, _Changing] = {}
+        """What has a row, and what it says."""
         self._wake = asyncio.Event()
         self._failing = False
 
@@ -63,16 +70,21 @@ class Keeping:
 
     def adopt(self, entries: Iterable[Entry]) -> None:
         """These entries came from the disk."""
-        self._written.update((entry.key, entry.resume_at) for entry in entries)
+        for entry in entries:
+            self._written[entry.key] = _changing(entry)
+            self._settle(entry.key)
 
     def watch(self, entry: Entry) -> None:
         """An entry has to wait: write it down in a moment."""
         key = entry.key
-        if self._written.get(key) == entry.resume_at:
+        if self._written.get(key) == _changing(entry):
             return  # its row says all that matters after a restart
         kept_by_broker = bool(entry.announcement.delivery)
         delay_s = WRITE_AFTER_S if kept_by_broker else WRITE_UNKEPT_AFTER_S
-        self._unwritten[key] = entry, self._clock.now().monotonic_s + delay_s
+        at_s = self._clock.now().monotonic_s + delay_s
+        if key in self._unwritten:
+            at_s = min(at_s, self._unwritten[key][1])
+        self._unwritten[key] = entry, at_s
         self._wake.set()
 
     def unwatch(self, entry: Entry) -> None:
@@ -93,8 +105,8 @@ class Keeping:
             now_s = self._clock.now().monotonic_s
             rush = self.unsafe >= RUSH_AT
             due = [entry for entry, at_s in self._unwritten.values() if rush or at_s <= now_s]
-            if due and not await self._write(due):
-                await asyncio.sleep(RETRY_S)
+            if due and not await self._write(due[:MOST_AT_ONCE]):
+                await asyncio.sleep(self._retry_s)
             elif not due:
                 first_s = min((at_s for _, at_s in self._unwritten.values()), default=None)
                 self._wake.clear()
@@ -104,9 +116,12 @@ class Keeping:
 
     async def lay_down(self, entries: Iterable[Entry]) -> None:
         """Write down all entries that have no row yet, for the next run of the program."""
-        fresh = [entry for entry in entries if self._written.get(entry.key) != entry.resume_at]
-        if fresh:
-            await self._write(fresh)
+        fresh = [entry for entry in entries if self._written.get(entry.key) != _changing(entry)]
+        try:
+            async with asyncio.timeout(LAY_DOWN_S):
+                await self._write(fresh)
+        except TimeoutError:
+            logger.warning("the disk is slow; what waits may be lost: %d", len(fresh))
 
     async def _write(self, entries: list[Entry]) -> bool:
         # One by one, so that an entry the disk refuses does not keep the others from it; the
@@ -135,9 +150,17 @@ class Keeping:
             held = self._unwritten.get(key)
             if held is not None and held[0] is entry:
                 del self._unwritten[key]
-            self._written[key] = entry.resume_at
+            self._written[key] = _changing(entry)
             self._settle(key)
 
     def _settle(self, key: Key) -> None:
         for settle in self._settlers.pop(key, ()):
-            settle()
+            try:
+                settle()
+            except Exception:
+                # One sender's trouble must not keep the others from being told.
+                logger.exception("the sender of %s could not be told", key[0])
+
+
+def _changing(entry: Entry) -> _Changing:
+    return entry.resume_at, entry.announcement.reply_to

@@ -83,14 +83,15 @@ class Performance:
     async def sound(self) -> AsyncGenerator[PcmChunk, None]:
         """All sound in order, in the formats of its sources.
 
-        Raises OutdatedError if the first words came too late, another BridgeError if there
-        is no sound, or if a source breaks again and again.
+        Raises OutdatedError if it is too late to begin or the first words came too late, another
+        BridgeError if there is no sound, or if a source breaks again and again.
         """
         first = next((cue for cue in self._cues if isinstance(cue, Words)), None)
         if first is not None and self._offline is OfflineRule.WAIT:
             # No chime for words that have to wait: they come first here, and are kept ready.
             self._ready = await self._speak(first, self._offline)
         try:
+            self._check_still_true()
             async with contextlib.aclosing(self._cued()) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -110,6 +111,7 @@ class Performance:
                 case Jingle(name):
                     yield self._made(chime(name))
                 case Recording(_, sound):
+                    self._check_still_true()
                     self._found(SourceKind.ALERT)
                     yield self._made(sound)
 
@@ -133,9 +135,11 @@ class Performance:
                 # Something was said: waiting for the cloud now would leave half a message.
                 offline = OfflineRule.SPEAK
             speech, self._ready = self._ready or await self._speak(words, offline), None
-            if not self._marks and self._is_outdated():
+            try:
+                self._check_still_true()
+            except OutdatedError:
                 await speech.chunks.aclose()
-                raise OutdatedError("it was no longer true when its sound came")
+                raise
             self._note(speech)
             mark = _Mark(words, self._made_s, 0.0)
             self._marks.append(mark)
@@ -156,6 +160,11 @@ class Performance:
                 words = Words(replace(words.utterance, text=rest), words.end - len(rest))
             else:
                 return
+
+    def _check_still_true(self) -> None:
+        """Raise OutdatedError where it is too late to begin; what has begun is said to its end."""
+        if self.source is None and self._is_outdated():
+            raise OutdatedError("it was no longer true when its sound came")
 
     async def _speak(self, words: Words, offline: OfflineRule) -> Speech:
         return await self._ladder.speak(

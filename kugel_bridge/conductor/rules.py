@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kugel_bridge.model.announcement import Announcement, OfflineRule, Priority
+from kugel_bridge.model.errors import RetryableError
+
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+"""Waits between tries double up to this; a wish of the other side's own wins."""
+RETRY_LEAST_S = 0.2
+"""A wish for no wait at all must not become a loop that never rests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +52,11 @@ class Switches:
     def silences(self, announcement: Announcement) -> bool:
         """Whether it is muted away; critical ones are heard all the same."""
         return self.muted and announcement.priority is not Priority.CRITICAL
+
+
+def retry_wait_s(error: RetryableError, attempts: int) -> float:
+    """How long to wait after the `attempts`-th try failed with `error` (s)."""
+    if error.retry_after_s is not None:
+        return max(RETRY_LEAST_S, error.retry_after_s)
+    wait_s = min(RETRY_FIRST_S * 2.0 ** min(attempts - 1, 10), RETRY_MAX_S)
+    return wait_s * random.uniform(0.8, 1.2)

@@ -22,6 +22,19 @@ class Interruption(enum.Enum):
     PREEMPT = "preempted"
     PAUSE = "paused"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the announcement ends with it, and does not go on later."""
+        return self in (Interruption.STOP, Interruption.SKIP)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a performance ended that was not cut."""
+
+    outcome: Outcome
+    reason: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
@@ -39,7 +52,8 @@ class Turn:
     entry: Entry
     performance: Performance
     player: Player
-    task: asyncio.Task[Report | RetryableError]
+    task: asyncio.Task[Ending | RetryableError]
+    """What came of it, or why it has to be tried again later."""
     began_s: float
     """Monotonic time at which its turn came."""
     past: Past = field(default_factory=Past)
@@ -49,6 +63,23 @@ class Turn:
     """Monotonic time at which the first frame was handed to the sink."""
     told_started: bool = False
     interruption: Interruption | None = None
+
+    def interrupt(self, why: Interruption) -> bool:
+        """Cut it; False if it is over, or was cut for a reason that weighs as much."""
+        if isinstance(self.result, Ending):
+            return False
+        if self.interruption is None:
+            self.task.cancel()
+        elif self.interruption.is_final or not why.is_final:
+            return False
+        # What only makes way for a moment can still be stopped for good.
+        self.interruption = why
+        return True
+
+    @property
+    def result(self) -> Ending | RetryableError | None:
+        """What came of it; None while it goes on, and if it was cut."""
+        return self.task.result() if self.task.done() and not self.task.cancelled() else None
 
     @property
     def heard_s(self) -> float:

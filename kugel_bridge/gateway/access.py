@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import urllib.parse
 from collections.abc import Iterable
 
 from kugel_bridge.kugelaudio.codes import FORBIDDEN, UNAUTHORIZED, Refusal
+from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.model.errors import ConfigurationError
 
 _HASHED = "sha256:"
@@ -52,16 +52,6 @@ class Access:
         if origin is not None and not is_loopback(_host_of(origin)):
             return FORBIDDEN
         return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _digest_of_entry(number: int, key: str) -> bytes:

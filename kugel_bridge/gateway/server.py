@@ -7,10 +7,11 @@ import logging
 import socket
 from collections.abc import Sequence
 
-from kugel_bridge.gateway.access import Access, KeyRing, is_loopback
+from kugel_bridge.gateway.access import Access, KeyRing
 from kugel_bridge.gateway.engine import Engine
 from kugel_bridge.gateway.voices import VoiceBook
 from kugel_bridge.kugelaudio.catalogue import Model
+from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.kugelaudio.messages import DEFAULT_MODEL
 from kugel_bridge.model.errors import ConfigurationError
 

@@ -24,6 +24,16 @@ def checked_key(api_key: str) -> str:
     return api_key
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def http_url(base_url: str, path: str) -> str:
     """The address of a REST endpoint; raises ConfigurationError for an unusable base URL."""
     return _joined(base_url, path, _HTTP_SCHEMES)

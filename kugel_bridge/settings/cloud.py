@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.settings.values import Language, Number, Section, Wait, Whole
 
 HOSTS = {"default": "https://api.kugelaudio.com", "eu": "https://api.eu.kugelaudio.com"}
@@ -41,14 +41,6 @@ def _voice(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str) or value in (0, ""):
         raise ValueError("must be the number or the handle of a voice; see `kugel-bridge voices`")
     return value.strip() if isinstance(value, str) else value
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` can only be this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Cloud(Section):

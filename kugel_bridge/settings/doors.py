@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from kugel_bridge.settings.cloud import is_loopback
+from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.settings.values import (
     AsList,
     FilePath,

@@ -12,13 +12,13 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from kugel_bridge.model.errors import ConfigurationError
+from kugel_bridge.ops.secrets import MASK
 from kugel_bridge.settings.house import Alert, Alerts
 from kugel_bridge.settings.sources import SECRET_PATHS
 from kugel_bridge.settings.tree import Settings, fields
 
 KeyPath = tuple[str, ...]
 
-MASK = "********"
 MAX_SHOWN = 60
 """Longer values are cut: the line has to stay readable."""
 _SECRET_NAME = re.compile(r"key|pass|pwd|secret|token|cred|auth", re.IGNORECASE)

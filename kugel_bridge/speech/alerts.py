@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kugel_bridge.audio.wav import read_wav
-from kugel_bridge.model.errors import BridgeError, RejectedError
+from kugel_bridge.model.errors import BridgeError, RejectedError, StorageError
 from kugel_bridge.model.pcm import PcmChunk
 
 
@@ -86,5 +86,8 @@ class AlertBook:
 
     def _recording(self, name: str, file: Path) -> PcmChunk:
         if name not in self._recordings:
-            self._recordings[name] = read_wav(file)
+            sound = read_wav(file)
+            if not sound.frames:
+                raise StorageError(f"{file} holds no sound")
+            self._recordings[name] = sound
         return self._recordings[name]

@@ -40,11 +40,14 @@ class Zone:
         self.volume = volume
         """Loudness in percent, 0 to 100."""
         self.chime = chime
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called when the device works again after trouble."""
         self._keep_open_s = keep_open_s
         self._on_change = on_change
         self._trouble = ""
         self._wake = asyncio.Event()
         self._busy = False
+        self._changing = asyncio.Lock()
 
     @property
     def audio(self) -> AudioStatus:
@@ -64,15 +67,23 @@ class Zone:
         self._busy = False
         self._wake.set()
 
+    async def open(self) -> None:
+        """Get the device ready for what is about to be played; raises DeviceError."""
+        # Opened in the midst of closing, it would be closed all the same.
+        async with self._changing:
+            await self.sink.open()
+
     async def run(self) -> None:
         """Keep the device open, or ready to open, until cancelled."""
         try:
+            await self._open_until_it_works()
             while True:
-                await self._open_until_it_works()
+                if self._keep_open_s >= 0 and self.audio is AudioStatus.OK:
+                    await self._close_if_idle()
                 await self._wake.wait()
                 self._wake.clear()
-                if self._keep_open_s >= 0 and self.audio is AudioStatus.OK:
-                    await self._close_when_idle()
+                if self._keep_open_s < 0 or self.audio is not AudioStatus.OK:
+                    await self._open_until_it_works()
         finally:
             await self.sink.close()
 
@@ -80,7 +91,7 @@ class Zone:
         pause_s = REOPEN_FIRST_S
         while not self._busy:
             try:
-                await self.sink.open()
+                await self.open()
             except DeviceError as error:
                 self._tell(str(error))
             else:
@@ -89,17 +100,15 @@ class Zone:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, REOPEN_MAX_S)
 
-    async def _close_when_idle(self) -> None:
-        """Close the device once nothing was played for `keep_open_s`; the next play opens it."""
-        while not self._busy:
-            try:
-                async with asyncio.timeout(self._keep_open_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                if not self._busy:
+    async def _close_if_idle(self) -> None:
+        """Close the device if nothing is played for `keep_open_s`; the next play opens it."""
+        try:
+            async with asyncio.timeout(self._keep_open_s):
+                await self._wake.wait()
+        except TimeoutError:
+            async with self._changing:
+                if not self._busy and not self._wake.is_set():
                     await self.sink.close()
-                    await self._wake.wait()
-            self._wake.clear()
 
     def _tell(self, trouble: str) -> None:
         if trouble == self._trouble:
@@ -109,4 +118,5 @@ class Zone:
             logger.warning("zone %s: %s", self.name, trouble)
         else:
             logger.info("zone %s: sound card ready (%s)", self.name, self.sink.format)
+            self.on_ready()
         self._on_change()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -39,6 +40,17 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     empty.touch()
     monkeypatch.setenv("KUGEL_BRIDGE_CONFIG", str(empty))
     yield
+
+
+@pytest.fixture(autouse=True)
+def clean_log() -> Iterator[None]:
+    """A command sets up the log of its process; the next test has another standard error."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
-from kugel_bridge.gateway.access import Access, KeyRing, is_loopback
+from kugel_bridge.gateway.access import Access, KeyRing
 from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.model.errors import ConfigurationError
 from tests.gateway.test_rest import asking
 from tests.gateway.wire import REQUEST, wire
