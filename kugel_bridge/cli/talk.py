@@ -59,6 +59,7 @@ class Talk:
         self._filters: list[str] = []
         self._said: bytes | None = None
         self._lost_s = 0.0
+        self._is_welcome = False
         self._client: paho.Client | None = None
 
     def __enter__(self) -> Self:
@@ -191,6 +192,7 @@ class Talk:
         client.loop_start()
         try:
             self._check_welcome(version)
+            self._is_welcome = True
         except BaseException:
             self._close(client)
             raise
@@ -251,9 +253,11 @@ class Talk:
         if self._said is not None and time.monotonic() - self._lost_s < ASK_AGAIN_S:
             client.publish(f"{self._root}/say", self._said, qos=1)
 
-    def _on_disconnect(self, *_: Any) -> None:
+    def _on_disconnect(self, client: paho.Client, *_: Any) -> None:
         self._lost_s = time.monotonic()
         self._connected.put(None)
+        if not self._is_welcome:
+            client.disconnect()  # or paho would try again by itself
 
     def _on_message(self, _client: paho.Client, _user: Any, message: paho.MQTTMessage) -> None:
         try:

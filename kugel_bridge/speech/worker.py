@@ -49,7 +49,10 @@ class Worker:
 
     async def finish(self, job: Callable[..., T], *args: Any) -> T:
         """Its result, or its error; it is done even if nobody waits for it any more."""
-        return await asyncio.shield(self._put(job, args, skippable=False))
+        future = self._put(job, args, skippable=False)
+        # Whoever waited may be gone by then, and nobody else would look at an error.
+        future.add_done_callback(_look_at)
+        return await asyncio.shield(future)
 
     async def stop(self, wait_s: float) -> None:
         """End the thread when it has done what it was given, after `wait_s` in any case."""
@@ -93,6 +96,11 @@ class Worker:
             except Exception:
                 logger.exception("a call in the thread %s failed", self._name)
             self._since_s = None
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.debug("a call ended with an error: %s", error)
 
 
 def _tell(

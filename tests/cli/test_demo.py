@@ -20,34 +20,27 @@ from kugel_bridge.model.errors import ServiceUnavailableError
 from tests.cli.conftest import Command
 
 
-@pytest.mark.parametrize("broker", ["mosquitto", "amqtt"])
-def test_it_speaks_into_a_file_and_ends(process: Command, tmp_path: Path, broker: str) -> None:
+@pytest.mark.parametrize(
+    ("broker", "sources"), [("mosquitto", ["cloud", "cache"]), ("amqtt", ["cloud"])]
+)
+def test_it_speaks_into_a_file_and_ends(
+    process: Command, tmp_path: Path, broker: str, sources: list[str]
+) -> None:
     wav = tmp_path / "demo.wav"
-    texts = ("--text", "One two three.", "--text", "One two three.")
+    texts = ("--text", "Hello.") * len(sources)
     said = process("demo", "--exit", "--json", "--broker", broker, "--wav", str(wav), *texts)
     assert (said.code, said.err) == (0, "")
     events = json.loads(said.out)
     ends = [event for event in events if event["event_type"] == "finished"]
-    assert [event["source"] for event in ends] == ["cloud", "cache"]
+    assert [event["source"] for event in ends] == sources
     sound = read_wav(wav)
     told_s = sum(event["duration_ms"] for event in ends) / 1000
     assert sound.seconds == pytest.approx(told_s, abs=0.1)
-    assert 1.0 < sound.seconds < 6.0
+    assert 0.3 < sound.seconds / len(sources) < 3.0
     assert peak(sound) > 0.05
 
 
-def test_it_tells_what_happens_and_what_to_try(process: Command, tmp_path: Path) -> None:
-    wav = tmp_path / "demo.wav"
-    said = process("demo", "--exit", "--wav", str(wav), "--text", "Hi")
-    assert (said.code, said.err) == (0, "")
-    assert "Mosquitto on 127.0.0.1:" in said.out
-    for what in ("received over MQTT", "first sound, streamed from the cloud", "finished: 0."):
-        assert re.search(rf"(?m)^ +\d+ ms  {re.escape(what)}", said.out), what
-    assert f"The sound is in {wav}" in said.out
-    assert "mosquitto_pub -h 127.0.0.1" in said.out
-
-
-async def test_without_exit_it_stays_until_ctrl_c(tmp_path: Path) -> None:
+async def test_it_tells_what_happens_and_stays_until_ctrl_c(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "kugel_bridge", "demo", "--text", "Hi"),
         *("--wav", tmp_path / "demo.wav"),
@@ -56,19 +49,25 @@ async def test_without_exit_it_stays_until_ctrl_c(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
+    out = ""
     async with asyncio.timeout(30):
-        while b"Ctrl-C" not in await process.stdout.readline():
-            pass
+        while "Ctrl-C" not in out:
+            out += (await process.stdout.readline()).decode()
         process.send_signal(signal.SIGINT)
         _, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
+    assert "Mosquitto on 127.0.0.1:" in out
+    for what in ("received over MQTT", "first sound, streamed from the cloud", "finished: 0."):
+        assert re.search(rf"(?m)^ +\d+ ms  {re.escape(what)}", out), what
+    assert f"The sound is in {tmp_path}/demo.wav" in out
+    assert "mosquitto_pub -h 127.0.0.1" in out
 
 
-def test_what_cannot_be_done_is_one_line(process: Command, tmp_path: Path) -> None:
-    said = process("demo", "--exit", "--wav", str(tmp_path / "no" / "demo.wav"))
+def test_what_cannot_be_done_is_one_line(command: Command, tmp_path: Path) -> None:
+    said = command("demo", "--exit", "--wav", str(tmp_path / "no" / "demo.wav"))
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert "--wav" in said.err
-    said = process("demo", "--exit", "--wav", str(tmp_path / "demo.wav"), "--text", "***")
+    said = command("demo", "--exit", "--wav", str(tmp_path / "demo.wav"), "--text", "***")
     assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
 
 

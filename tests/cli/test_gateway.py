@@ -74,8 +74,8 @@ def test_a_port_in_use_is_one_line_and_78(process: Command) -> None:
     assert f"gateway.port {port}" in said.err
 
 
-def test_a_host_open_to_all_needs_keys(process: Command) -> None:
-    said = process("gateway", "--host", "0.0.0.0", "--port", "0")
+def test_a_host_open_to_all_needs_keys(command: Command) -> None:
+    said = command("gateway", "--host", "0.0.0.0", "--port", "0")
     assert (said.code, said.err.count("\n")) == (78, 1)
     assert "gateway.keys" in said.err
 
@@ -142,11 +142,11 @@ def test_nobody_there_and_nothing_configured(
 
 
 def test_the_daemon_ends_with_78_and_one_line_for_a_wrong_configuration(
-    process: Command, tmp_path: Path
+    command: Command, tmp_path: Path
 ) -> None:
     file = tmp_path / "wrong.toml"
     file.write_text("[mqtt]\nport = 0\n")
     for name in ("run", "gateway"):
-        said = process("--config", str(file), name)
+        said = command("--config", str(file), name)
         assert (said.code, said.out) == (78, "")
         assert said.err == f"kugel-bridge: mqtt.port = 0 ({file}, line 2): must be at least 1\n"

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,13 @@ TWO_ZONES = {"main": {"sink": "null:"}, "attic": {"sink": "null:"}}
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     with Mosquitto(tmp_path / "broker") as running:
         yield running
+
+
+@pytest.fixture
+async def quick() -> AsyncIterator[str]:
+    """A cloud that says everything in a tenth of a second."""
+    async with serving(ScriptedEngine([hum(0.1)])) as gateway:
+        yield gateway.url
 
 
 @pytest.fixture
@@ -69,14 +76,16 @@ async def test_it_waits_for_the_outcome(broker: Mosquitto, say: Say, tmp_path: P
     assert said.out.endswith(" ms, 0.4 s long\n")
 
 
-async def test_json_is_the_outcome_as_it_came(broker: Mosquitto, say: Say, tmp_path: Path) -> None:
-    async with living(configured(tmp_path, broker.port)):
+async def test_json_is_the_outcome_as_it_came(
+    broker: Mosquitto, say: Say, quick: str, tmp_path: Path
+) -> None:
+    async with living(configured(tmp_path, broker.port, gateway=quick)):
         said = await say("Hi", "--json", "--id", "mine", "--priority", "high", "--volume", "+5")
     outcome = json.loads(said.out)
     assert said.code == 0
     assert (outcome["event_type"], outcome["id"], outcome["zone"]) == ("finished", "mine", "main")
     assert outcome["priority"] == "high"
-    assert outcome["source"] == "local"
+    assert outcome["source"] == "cloud"
 
 
 @pytest.mark.parametrize(
@@ -88,9 +97,9 @@ async def test_json_is_the_outcome_as_it_came(broker: Mosquitto, say: Say, tmp_p
     ],
 )
 async def test_each_zone_has_an_outcome(
-    broker: Mosquitto, say: Say, tmp_path: Path, zones: tuple[str, ...], heard: set[str]
+    broker: Mosquitto, say: Say, quick: str, tmp_path: Path, zones: tuple[str, ...], heard: set[str]
 ) -> None:
-    async with living(configured(tmp_path, broker.port, zones=TWO_ZONES)):
+    async with living(configured(tmp_path, broker.port, gateway=quick, zones=TWO_ZONES)):
         # The command's own configuration knows one zone only: it has to ask the bridge.
         configured(tmp_path, broker.port)
         said = await say("Hi", "--json", *zones)
@@ -135,14 +144,19 @@ async def test_without_an_outcome_in_time_the_answer_is_no(
     card.order("gone")
     zones = {"main": {"sink": "null:"}, "attic": {"sink": "alsa:sim"}}
     async with living(configured(tmp_path, broker.port, zones=zones)):
-        said = await say("Hi", "--zone", "all", "--timeout", "1.5")
+        said = await say("Hi", "--zone", "all", "--timeout", "0.9")
     assert said.code == 1
     assert said.out.startswith("finished in main")
-    assert "within 1.5 s" in said.err.splitlines()[-1]
+    assert "within 0.9 s" in said.err.splitlines()[-1]
 
 
-async def test_no_wait_prints_the_id_alone(broker: Mosquitto, say: Say, tmp_path: Path) -> None:
-    async with living(configured(tmp_path, broker.port)), Caller(broker.port) as caller:
+async def test_no_wait_prints_the_id_alone(
+    broker: Mosquitto, say: Say, quick: str, tmp_path: Path
+) -> None:
+    async with (
+        living(configured(tmp_path, broker.port, gateway=quick)),
+        Caller(broker.port) as caller,
+    ):
         said = await say("Hi", "--no-wait", "--id", "mine")
         assert (said.code, said.out) == (0, "mine\n")
         await caller.event("finished", "mine")
@@ -150,7 +164,7 @@ async def test_no_wait_prints_the_id_alone(broker: Mosquitto, say: Say, tmp_path
         assert json.loads(said.out) == {"id": "other"}
 
 
-async def test_every_field_is_sent(broker: Mosquitto, say: Say, tmp_path: Path) -> None:
+async def test_every_field_is_sent(broker: Mosquitto, say: Say, quick: str, tmp_path: Path) -> None:
     sent = {
         "--voice": ("voice", "anna"),
         "--language": ("language", "de"),
@@ -168,7 +182,10 @@ async def test_every_field_is_sent(broker: Mosquitto, say: Say, tmp_path: Path) 
     }
     options = [text for name, (_, value) in sent.items() for text in (name, str(value))]
     options += ["--chime", "--repeat", "2", "--repeat-pause", "0.1", "--cache", "refresh"]
-    async with living(configured(tmp_path, broker.port)), Caller(broker.port) as caller:
+    async with (
+        living(configured(tmp_path, broker.port, gateway=quick)),
+        Caller(broker.port) as caller,
+    ):
         await say("--no-wait", "Hi", "--zone", "main", *options)
         fields = await caller.heard_on("kugel/hall/say")
         assert fields.pop("reply_to").startswith("kugel/reply/")
@@ -184,9 +201,11 @@ async def test_every_field_is_sent(broker: Mosquitto, say: Say, tmp_path: Path) 
     }
 
 
-async def test_phrases_and_segments_are_spoken(broker: Mosquitto, say: Say, tmp_path: Path) -> None:
+async def test_phrases_and_segments_are_spoken(
+    broker: Mosquitto, say: Say, quick: str, tmp_path: Path
+) -> None:
     phrases = {"door": {"text": "{who} is here"}}
-    async with living(configured(tmp_path, broker.port, phrases=phrases)):
+    async with living(configured(tmp_path, broker.port, gateway=quick, phrases=phrases)):
         said = await say("--phrase", "door", "--var", "who=Mia", "--json")
         assert json.loads(said.out)["text"] == "Mia is here"
         said = await say("--segments", '["Hi", {"pause": 10}, "there"]', "--json")
