@@ -14,7 +14,6 @@ from kugel_bridge.model.announcement import (
     Priority,
     Repeat,
     ReplyAddress,
-    TextSegment,
 )
 from kugel_bridge.model.errors import (
     DeviceError,

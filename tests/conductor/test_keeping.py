@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +30,8 @@ class Desk:
 
     def owe(self, *entries: Entry) -> None:
         for owed in entries:
-            self.keeping.owe(owed.key, lambda name=owed.announcement.id: self.settled.update([name]))
+            name = owed.announcement.id
+            self.keeping.owe(owed.key, functools.partial(self.settled.update, [name]))
 
     def wait(self, *entries: Entry) -> None:
         """They arrived, and have to wait."""
