@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from kugel_bridge.conductor.conductor import Conductor
 from kugel_bridge.queue.store import QueueStore
 
-LOOK_EVERY_S = 10.0
-PATIENCE_LOOKS = 3
+LOOK_EVERY_S = 30.0
+PATIENCE_LOOKS = 2
 """A player that is audible and has not advanced for so many looks hangs; every sink gives up a
 card that stalls long before."""
 
@@ -27,7 +27,7 @@ class Vigil:
         self._heard_s = [0.0] * len(conductors)
 
     async def run(self) -> None:
-        """Look every ten seconds, until cancelled."""
+        """Look every half minute, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await self.look()

@@ -294,7 +294,7 @@ class House(RuleBasedStateMachine):
 
 TestHouse = House.TestCase
 TestHouse.settings = settings(
-    max_examples=60,
+    max_examples=600,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
