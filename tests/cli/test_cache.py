@@ -207,10 +207,8 @@ async def test_pinned_phrases_stay(cache: Cache, digests: dict[str, str]) -> Non
         ("import",),
     ],
 )
-async def test_wrong_use_is_one_line_and_2(
-    cache: Cache, settings: object, argv: tuple[str, ...]
-) -> None:
-    said = await cache(*argv)
+def test_wrong_use_is_one_line_and_2(command: Command, argv: tuple[str, ...]) -> None:
+    said = command("cache", *argv)
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
 
 
@@ -304,12 +302,11 @@ async def test_an_export_to_a_device_does_not_replace_it(
 
 
 @pytest.mark.parametrize("argv", [("list",), ("stats",), ("warm", "x"), ("purge", "--all")])
-async def test_a_cache_that_is_switched_off_is_told(
-    cache: Cache, settings: dict[str, dict[str, object]], tmp_path: Path, argv: tuple[str, ...]
+def test_a_cache_that_is_switched_off_is_told(
+    command: Command, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...]
 ) -> None:
-    settings["cache"]["max_mb"] = 0
-    (tmp_path / "cache.toml").write_text(as_toml(settings))
-    said = await cache(*argv)
+    monkeypatch.setenv("KUGEL_BRIDGE_CACHE__MAX_MB", "0")
+    said = command("cache", *argv)
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert "cache.max_mb = 0" in said.err
 

@@ -16,6 +16,7 @@ from kugel_bridge.conductor.intake import Intake
 from kugel_bridge.conductor.keeping import Keeping
 from kugel_bridge.conductor.rules import LevelRule, Switches
 from kugel_bridge.conductor.script import Delivery
+from kugel_bridge.kugelaudio.messages import SpeechRequest
 from kugel_bridge.model.announcement import Announcement, OfflineRule, Priority, TextSegment
 from kugel_bridge.model.clock import Clock
 from kugel_bridge.model.errors import BridgeError, DeviceError
@@ -79,6 +80,26 @@ class ScriptedVoice:
                     yield line
         finally:
             self.open -= 1
+
+
+class ScriptedCloud(ScriptedClient):
+    """A cloud that says what the voice would, unless it has a `refusal` or breaks with `then`."""
+
+    def __init__(self, voice: ScriptedVoice) -> None:
+        super().__init__()
+        self._voice = voice
+        self.refusal: BridgeError | None = None
+
+    async def stream(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
+        self.requests.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        utterance = Utterance(text=request.text, language=request.language)
+        async with contextlib.aclosing(self._voice.stream(utterance)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        if self.then is not None:
+            raise self.then
 
 
 class ScriptedCard(NullSink):
@@ -148,7 +169,8 @@ class Stage:
         first_sound_s: float = 5.0,
     ) -> None:
         self.clock = ManualClock() if clock is None else clock
-        self.voice, self.client = ScriptedVoice(), ScriptedClient(SOUND)
+        self.voice = ScriptedVoice()
+        self.client = ScriptedCloud(self.voice)
         cloud = CloudSource(self.client, voice="1", model="kugel-3.5") if with_cloud else None
         self.ladder = Ladder(cache=None, cloud=cloud, local=self.voice)
         self.store = QueueStore(path, self.clock, boot_id="this boot", retry_s=0.02)
@@ -161,7 +183,6 @@ class Stage:
         self.listener: Callable[[Report], None] = lambda report: None
         """Called with each report; may raise."""
         self.accepted: dict[str, Announcement] = {}
-        self._count = 0
         rule = LevelRule(
             ttl_s=ttl_s, first_sound_s=first_sound_s, offline=offline, dedupe_s=dedupe_s
         )

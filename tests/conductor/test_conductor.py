@@ -150,15 +150,16 @@ async def test_a_newer_one_with_its_tag_ends_what_was_cut(path: Path) -> None:
 
 async def test_a_newer_one_with_its_tag_ends_what_would_be_tried_again(path: Path) -> None:
     async with Stage(path, with_cloud=True, offline=OfflineRule.WAIT) as stage:
-        stage.client.gate.clear()
-        stage.client.then, stage.client.chunks = RateLimitedError("slow down"), [SOUND]
+        gate = asyncio.Event()
+        stage.voice.lines["old"] = (gate, RateLimitedError("slow down"))
         stage.say("old", tag="t")
-        await stage.until(lambda: bool(stage.client.requests))
+        await stage.until(lambda: stage.voice.asked == ["old"])
         stage.say("new", tag="t")
-        stage.client.chunks, stage.client.then = [], RateLimitedError("slow down")
-        stage.conductor.interrupt(Interruption.PAUSE)
-        await stage.outcome("old")
-        assert stage.events("old")[-1] == "replaced"
+        gate.set()
+        assert (await stage.outcome("old")).event is Outcome.REPLACED
+        assert "deferred" not in stage.events("old")
+        await stage.outcome("new")
+    assert stored_entries(path) == []
 
 
 # --- what people ask for -------------------------------------------------------------------------
@@ -307,13 +308,12 @@ async def test_mute_and_quiet_let_the_urgent_ones_through(stage: Stage) -> None:
 
 async def test_rate_limited_it_waits_as_long_as_asked(path: Path) -> None:
     async with Stage(path, with_cloud=True, offline=OfflineRule.WAIT) as stage:
-        chunks, stage.client.chunks = stage.client.chunks, []
-        stage.client.then = RateLimitedError("slow down", retry_after_s=30)
+        stage.client.refusal = RateLimitedError("slow down", retry_after_s=30)
         stage.say("x", chime=True)
         deferred = await stage.event(Step.DEFERRED, "x")
         assert deferred.retry_at_s == stage.clock.now().wall_s + 30
         assert (deferred.reason, stage.conductor.deferred) == ("slow down", 1)
-        stage.client.chunks, stage.client.then = chunks, None
+        stage.client.refusal = None
         stage.advance(29)
         await asyncio.sleep(0.01)
         assert stage.finished == []
@@ -341,8 +341,7 @@ async def test_tries_come_less_and_less_often(path: Path) -> None:
 
 async def test_a_wish_for_no_wait_at_all_makes_no_busy_loop(path: Path) -> None:
     async with Stage(path, with_cloud=True, offline=OfflineRule.WAIT) as stage:
-        stage.client.chunks = []
-        stage.client.then = RateLimitedError("slow down", retry_after_s=0)
+        stage.client.refusal = RateLimitedError("slow down", retry_after_s=0)
         stage.say("x")
         deferred = await stage.event(Step.DEFERRED, "x")
         assert deferred.retry_at_s is not None
@@ -389,8 +388,7 @@ async def test_a_source_that_breaks_is_followed_by_another_from_that_sentence(
 ) -> None:
     text = "The first sentence is over. The second one breaks. And a third."
     async with Stage(path, with_cloud=True) as stage:
-        stage.client.chunks = [noise(2.0)]
-        stage.client.then = ServiceUnavailableError("connection lost")
+        stage.voice.lines[text] = (noise(2.0), ServiceUnavailableError("connection lost"))
 
         def listener(report: Report) -> None:
             if report.event is Step.STARTED:
@@ -399,7 +397,8 @@ async def test_a_source_that_breaks_is_followed_by_another_from_that_sentence(
         stage.listener = listener
         stage.say("x", text)
         done = await stage.outcome("x")
-        assert stage.voice.asked == ["The second one breaks. And a third."]
+        assert stage.voice.asked == [text, "The second one breaks. And a third."]
+        assert len(stage.client.requests) == 1
         assert (done.event, done.source) == (Outcome.FINISHED, SourceKind.CLOUD)
         assert (done.duration_ms, done.characters) == (2300, len(text))
 
