@@ -144,7 +144,8 @@ async def test_a_newer_one_with_its_tag_ends_what_was_cut(path: Path) -> None:
         await stage.outcome("new")
         assert (await stage.outcome("old")).event is Outcome.REPLACED
         assert stage.events("old")[-2:] == ["preempted", "replaced"]
-    # It has its outcome: no row of it may come back.
+        # It has its outcome: no row of it may be written any more.
+        assert not stage.keeping._unwritten
     assert stored_entries(path) == []
 
 
@@ -228,13 +229,19 @@ async def test_a_stop_wins_over_a_preemption_that_is_under_way(stage: Stage) -> 
     await stage.outcome("door")
 
 
-async def test_a_stop_is_obeyed_even_if_the_card_fails_at_it(stage: Stage) -> None:
-    stage.voice.held("long")
+@pytest.mark.parametrize("error", [DeviceError("gone"), OSError("a bug")])
+@pytest.mark.parametrize("why", [Interruption.STOP, Interruption.PREEMPT])
+async def test_a_cut_is_obeyed_even_if_the_card_fails_at_it(
+    stage: Stage, error: Exception, why: Interruption
+) -> None:
+    gate = stage.voice.held("long")
     stage.say("long")
     await stage.event(Step.STARTED, "long")
-    stage.card.fails_to_stop = DeviceError("gone")
-    assert stage.conductor.interrupt(Interruption.STOP)
-    assert (await stage.outcome("long")).event is Outcome.SKIPPED
+    stage.card.fails_to_stop = error
+    assert stage.conductor.interrupt(why)
+    gate.set()
+    done = await stage.outcome("long")
+    assert done.event is (Outcome.SKIPPED if why is Interruption.STOP else Outcome.FINISHED)
 
 
 async def test_a_stop_that_comes_with_the_end_ends_nothing_twice(stage: Stage) -> None:
@@ -375,12 +382,30 @@ async def test_unplugged_in_mid_speech_it_goes_on_with_that_sentence(stage: Stag
     stage.card.fails_after = 24_000 * 23 // 10
     stage.say("x", text)
     await stage.event(Step.DEFERRED, "x")
+    stage.advance(0.5)
     stage.card.missing = False
     stage.conductor.try_again()
     done = await stage.outcome("x")
     assert stage.voice.asked[1] == "The second one is cut here. And a third."
-    assert done.event is Outcome.FINISHED
-    assert done.attempts == 2
+    assert (done.event, done.attempts, done.first_sound_ms) == (Outcome.FINISHED, 2, 0)
+    assert done.duration_ms is not None
+    assert done.duration_ms > 2_000 + 300
+
+
+async def test_what_has_the_floor_needs_no_row(path: Path) -> None:
+    async with Stage(path) as stage:
+        first, second = stage.voice.held("first"), stage.voice.held("second")
+        stage.say("first")
+        await stage.event(Step.STARTED, "first")
+        stage.say("second", delivery="m1")
+        first.set()
+        await stage.event(Step.STARTED, "second")
+        stage.say("third")
+        stage.advance(10)
+        await stage.until(lambda: stage.settled["third"] == 1)
+        assert [row.announcement.id for row in stored_entries(path)] == ["third"]
+        second.set()
+        await stage.outcome("third")
 
 
 async def test_a_source_that_breaks_is_followed_by_another_from_that_sentence(
@@ -520,8 +545,8 @@ async def test_those_that_come_in_one_moment_all_say_that_they_wait(path: Path) 
         await stage.event(Step.STARTED, "b")
         assert stage.events("a") == ["queued"]
         stage.advance(1)
-        await stage.until(lambda: [e.announcement.id for e in stored_entries(path)] == ["a"])
-        assert stage.settled == {"a": 1}
+        await stage.until(lambda: stage.settled == {"a": 1})
+        assert [row.announcement.id for row in stored_entries(path)] == ["a"]
         gate.set()
         await stage.outcome("a")
 
