@@ -166,7 +166,7 @@ def _explain(settings: Settings, arguments: argparse.Namespace, fields: dict[str
         print(f"{head}{row['text']}")
         print(f"  language    {row['language']}")
         print(f"  voice       {row['voice'] or 'as configured'}")
-        print(f"  cache key   {row['key']}")
+        print(f"  cache key   {row['key'] or 'none: there is no cloud'}")
         print(f"  source      {row['source']}{_because(row['reason'])}")
         print(f"  characters  {row['characters']} sent to the cloud")
     return EXIT_OK
