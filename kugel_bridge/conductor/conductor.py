@@ -161,7 +161,7 @@ class Conductor:
 
     def switched(self) -> None:
         """Look at the switches again."""
-        if self._switches.paused:
+        if self.speaking is not None and self._switches.stops(self.speaking):
             self.interrupt(Interruption.PAUSE)
         if not self._switches.quiet:
             self._release(lambda entry: entry.reason == QUIET)
@@ -208,13 +208,14 @@ class Conductor:
         while True:
             now = self._clock.now()
             self._end_expired(now)
-            entry = None if self._switches.paused else self._waiting.take(now)
-            if entry is None:
+            entry = self._waiting.peek(now)
+            if entry is None or self._switches.stops(entry.announcement):
                 self._wake.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._waiting.next_wake(now)):
                         await self._wake.wait()
                 continue
+            self._waiting.take(now)
             if self._switches.silences(entry.announcement):
                 self._herald.ended_waiting(entry, Outcome.SKIPPED, "muted")
             elif self._switches.holds(entry.announcement):
@@ -372,7 +373,8 @@ class Conductor:
     # --- small questions ----------------------------------------------------------------------
 
     def _held(self, entry: Entry) -> bool:
-        return self._switches.paused or self._switches.holds(entry.announcement)
+        announcement = entry.announcement
+        return self._switches.stops(announcement) or self._switches.holds(announcement)
 
     def _is_next(self, entry: Entry) -> bool:
         first = self._waiting.peek(self._clock.now())
@@ -392,6 +394,8 @@ class Conductor:
             self.interrupt(Interruption.PREEMPT)
 
     def _percent(self, turn: Turn) -> float:
+        if self._switches.silences(turn.entry.announcement):
+            return 0.0  # muted in the middle: it goes on unheard, and comes back when unmuted
         wish = turn.entry.announcement.volume
         return self.zone.volume if wish is None else wish.applied_to(self.zone.volume)
 

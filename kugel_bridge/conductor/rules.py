@@ -45,6 +45,10 @@ class Switches:
     chime: bool | str | None = None
     """Default chime; None = the zone's."""
 
+    def stops(self, announcement: Announcement) -> bool:
+        """Whether it has to wait because the bridge is paused; critical ones never do."""
+        return self.paused and announcement.priority is not Priority.CRITICAL
+
     def holds(self, announcement: Announcement) -> bool:
         """Whether do-not-disturb keeps this announcement waiting: only urgent ones pass."""
         return self.quiet and not announcement.priority.preempts

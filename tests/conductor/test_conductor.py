@@ -275,6 +275,14 @@ async def test_a_stop_in_the_moment_of_a_failed_try_is_obeyed(stage: Stage, turn
         await stage.event(Step.DEFERRED, "x")
 
 
+async def test_a_critical_one_does_not_wait_for_the_end_of_a_pause(stage: Stage) -> None:
+    stage.controls.set("paused", value=True)
+    stage.say("door", priority=HIGH)
+    stage.say("fire", priority=CRITICAL)
+    assert (await stage.outcome("fire")).event is Outcome.FINISHED
+    assert stage.events("door") == ["queued"]
+
+
 async def test_paused_in_mid_speech_it_goes_on_where_it_was(stage: Stage) -> None:
     text = "The first sentence is over. The second one is cut here. And a third."
     stage.voice.lines[text] = (noise(2.3), asyncio.Event())
@@ -500,11 +508,11 @@ async def test_what_came_too_late_already_is_told_so(stage: Stage) -> None:
 
 async def test_a_critical_one_not_heard_in_time_escalates_once(path: Path) -> None:
     async with Stage(path, first_sound_s=0.02) as stage:
-        stage.switches.paused = True
+        gate = stage.voice.slow("fire")
         stage.say("fire", priority=CRITICAL)
         stage.say("door", priority=HIGH)
         await stage.event(Step.ESCALATE, "fire")
-        stage.controls.set("paused", value=False)
+        gate.set()
         await stage.outcome("door")
         assert stage.events("fire") == ["queued", "escalate", "started", "finished"]
         assert "escalate" not in stage.events("door")
@@ -512,11 +520,12 @@ async def test_a_critical_one_not_heard_in_time_escalates_once(path: Path) -> No
 
 async def test_one_that_was_heard_and_put_off_does_not_escalate(path: Path) -> None:
     async with Stage(path, first_sound_s=0.05) as stage:
-        stage.voice.held("fire")
+        gate = stage.voice.held("fire")
         stage.say("fire", priority=CRITICAL)
         await stage.event(Step.STARTED, "fire")
-        stage.controls.set("paused", value=True)
-        await stage.until(lambda: stage.conductor.state is PlayState.PAUSED)
+        stage.card.missing = True
+        gate.set()
+        await stage.event(Step.DEFERRED, "fire")
         await asyncio.sleep(0.1)
         assert "escalate" not in stage.events("fire")
 

@@ -78,6 +78,8 @@ async def test_paused_it_waits_and_resumed_it_goes_on(
         await caller.event("started", "long")
         await caller.request("pause")
         await caller.state(state="paused", paused=True)
+        await caller.say({"text": "Fire", "id": "fire", "priority": "critical"})
+        assert (await caller.event())["id"] == "fire"
         await caller.request("resume")
         assert (await caller.event())["event_type"] == "finished"
 
