@@ -25,12 +25,13 @@ from kugel_bridge.model.clock import Clock
 from kugel_bridge.model.errors import RejectedError
 from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.queue.policy import entry_for
+from kugel_bridge.queue.recent import TEXT_CHARACTERS
 from kugel_bridge.queue.store import QueueStore
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED_DELIVERIES = 2_000
-REPEAT_WINDOW_S = 600.0
+REPEAT_WINDOW_S = 300.0
 """The same id within so long is a repeat; later it is somebody who likes short ids."""
 
 
@@ -139,8 +140,8 @@ class Intake:
     def _answer_of(self, announcement: Announcement, zone: str) -> Report | None:
         """The outcome this id had here lately, addressed to its new caller."""
         ended = self._store.ended(announcement.id, zone)
-        if ended is None:
-            return None
+        if ended is None or ended.announcement.text != announcement.text[:TEXT_CHARACTERS]:
+            return None  # other words under an id that somebody likes are no repeat
         age_s = self._clock.now().monotonic_s - ended.at.monotonic_s
         if age_s > REPEAT_WINDOW_S and not announcement.redelivered:
             return None

@@ -47,7 +47,7 @@ async def test_the_same_id_while_it_speaks_or_waits_is_said_once(stage: Stage) -
 async def test_the_same_id_after_its_end_is_answered_and_not_said(stage: Stage) -> None:
     stage.say("x")
     await stage.outcome("x")
-    stage.advance(599)
+    stage.advance(299)
     stage.say("x", reply_to=(ReplyAddress("again"),))
     (answer,) = stage.answers
     assert (answer.event, answer.announcement.reply_to) == (
@@ -58,12 +58,20 @@ async def test_the_same_id_after_its_end_is_answered_and_not_said(stage: Stage) 
     assert stage.voice.asked == ["x"]
 
 
+async def test_other_words_under_the_same_id_are_no_repeat(stage: Stage) -> None:
+    stage.say("door", "Mia rings")
+    await stage.outcome("door")
+    stage.say("door", "Tom rings")
+    await stage.event(Outcome.FINISHED, "door", 2)
+    assert stage.voice.asked == ["Mia rings", "Tom rings"]
+
+
 async def test_much_later_a_short_id_is_a_new_announcement_but_a_redelivery_is_not(
     stage: Stage,
 ) -> None:
     stage.say("x", delivery="m1")
     await stage.outcome("x")
-    stage.advance(601)
+    stage.advance(301)
     stage.say("x", delivery="m1", redelivered=True)
     assert len(stage.answers) == 1
     stage.say("x")
