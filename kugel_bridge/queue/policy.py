@@ -101,6 +101,8 @@ class WaitingList:
         self._by_id: dict[str, dict[str, Entry]] = {}  # id -> zone -> entry
         self._tagged: dict[tuple[str, str], Entry] = {}  # zone, tag
         self._statuses: dict[str, Entry] = {}  # zone
+        self._wall_s = -math.inf
+        """The wall clock at the last look (s)."""
         self._all: Schedule[Entry] = Schedule(lambda _: 0.0)
         self._ready: Schedule[Entry] = Schedule(lambda _: 0.0)
         self._by_retry: Schedule[Entry] = Schedule(lambda entry: entry.retry_at_s)
@@ -266,10 +268,12 @@ class WaitingList:
         for entry in self._by_not_before.until(now.wall_s):
             self._by_not_before.discard(entry)
             self._ready.add(entry)
-        # The wall clock may have been set back since an entry became ready.
-        while self._ready and not is_due(first := self._ready.first(), now):
-            self._ready.discard(first)
-            self._by_not_before.add(first)
+        if now.wall_s < self._wall_s:
+            # The wall clock was set back: what was ready by it may have to sleep again.
+            for entry in [entry for entry in self._ready if not is_due(entry, now)]:
+                self._ready.discard(entry)
+                self._by_not_before.add(entry)
+        self._wall_s = now.wall_s
 
 
 def _not_before_s(entry: Entry) -> float:
