@@ -16,8 +16,10 @@ from typing import Any, Self
 from paho.mqtt.client import MQTTMessage
 
 from kugel_bridge.app.bridge import Bridge
+from kugel_bridge.gateway.engine import Engine
 from kugel_bridge.settings.tree import Settings
 from tests.broker import Peer
+from tests.gateway_server import serving
 
 WAIT_S = 20.0
 """Bound on everything that tests wait for; only a hang gets there."""
@@ -144,6 +146,18 @@ async def living(settings: Mapping[str, Any]) -> AsyncIterator[Bridge]:
             yield bridge
         finally:
             running.cancel()
+
+
+@contextlib.asynccontextmanager
+async def speaking(
+    directory: Path, port: int, engine: Engine, **sections: Mapping[str, Any]
+) -> AsyncIterator[Bridge]:
+    """A living bridge with a gateway in the cloud's place that speaks with `engine`."""
+    async with (
+        serving(engine) as gateway,
+        living(settings_for(directory, port, gateway=gateway.url, **sections)) as bridge,
+    ):
+        yield bridge
 
 
 class Daemon:

@@ -12,7 +12,7 @@ from kugel_bridge.audio.loudness import amplified, gain_factor
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk
 from tests.broker import Mosquitto
 from tests.gateway_server import ScriptedEngine, hum, serving
-from tests.house import ROOT, Caller, living, settings_for
+from tests.house import ROOT, Caller, living, settings_for, speaking
 from tests.simcard import SimCard
 
 SIM = {"main": {"sink": "alsa:sim"}}
@@ -27,10 +27,7 @@ async def test_a_message_is_heard_frame_for_frame(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(0.3), hum(0.5)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, zones=SIM)),
-    ):
+    async with speaking(tmp_path, broker.port, engine, zones=SIM):
         await caller.say(PHRASE)
         started = await caller.event("started")
         finished = await caller.event("finished")
@@ -47,10 +44,7 @@ async def test_the_second_time_comes_from_the_cache_and_sounds_the_same(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(1.5)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, zones=SIM)),
-    ):
+    async with speaking(tmp_path, broker.port, engine, zones=SIM):
         await caller.say(PHRASE)
         await caller.event("finished")
         await caller.say(PHRASE)
@@ -64,10 +58,7 @@ async def test_a_volume_in_the_topic_makes_it_quieter(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(0.4)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, zones=SIM)),
-    ):
+    async with speaking(tmp_path, broker.port, engine, zones=SIM):
         await caller.say("Hello", topic="say/35")
         await caller.event("finished")
     expected = amplified(PcmChunk(SPEECH_FORMAT, heard_by(engine)), gain_factor(35))
@@ -79,10 +70,7 @@ async def test_all_zones_share_one_request(
 ) -> None:
     engine = ScriptedEngine([hum(1.5)])
     zones = {"hall": {"sink": "null:"}, "kitchen": {"sink": "null:"}}
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, zones=zones)),
-    ):
+    async with speaking(tmp_path, broker.port, engine, zones=zones):
         await caller.say({"text": PHRASE, "id": "both"}, topic="zone/all/say")
         ends = [await caller.event(), await caller.event()]
     assert {e["zone"] for e in ends} == {"hall", "kitchen"}
@@ -95,10 +83,7 @@ async def test_urgent_ones_go_first_and_what_they_cut_goes_on(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(1.0)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, engine):
         await caller.say({"text": "Long", "id": "long"})
         await caller.event("started", "long")
         await caller.say({"text": "Later", "id": "later"})
@@ -112,10 +97,7 @@ async def test_what_stops_being_true_while_it_waits_is_not_spoken(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(1.6)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, engine):
         await caller.say({"text": "Long", "id": "long"})
         await caller.say({"text": "Soon stale", "id": "stale", "ttl": 1})
         assert await caller.outcomes(2) == {"long": "finished", "stale": "expired"}
@@ -126,10 +108,7 @@ async def test_the_broker_counts_an_expiry_of_mqtt_5(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(1.6)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, engine):
         await caller.say({"text": "Long", "id": "long"})
         await caller.say({"text": "Stale", "id": "stale"}, MessageExpiryInterval=1)
         assert await caller.outcomes(2) == {"long": "finished", "stale": "expired"}
@@ -177,10 +156,7 @@ async def test_the_same_id_is_spoken_once_and_answered_twice(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine()
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, engine):
         await caller.say({"text": "Once", "id": "one", "reply_to": "kugel/reply/a"})
         await caller.event("finished", "one")
         assert (await caller.heard_on("kugel/reply/a"))["event_type"] == "finished"
@@ -206,10 +182,7 @@ async def test_segments_follow_each_other_without_a_gap_of_their_own(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(0.2)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, zones=SIM)),
-    ):
+    async with speaking(tmp_path, broker.port, engine, zones=SIM):
         await caller.say(json.dumps(["One", {"pause": 250}, {"text": "Two"}]))
         await caller.event("finished")
     spoken = heard_by(engine)
@@ -246,10 +219,7 @@ async def test_a_lead_in_and_a_tail_are_played_around_it(
 ) -> None:
     engine = ScriptedEngine([hum(0.2)])
     zones = {"main": {"sink": "alsa:sim", "lead_in_ms": 100, "tail_ms": 50}}
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, zones=zones)),
-    ):
+    async with speaking(tmp_path, broker.port, engine, zones=zones):
         await caller.say("One")
         await caller.event("finished")
     lead, tail = SPEECH_FORMAT.silence(0.1), SPEECH_FORMAT.silence(0.05)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.broker import Mosquitto
-from tests.gateway_server import ScriptedEngine, hum, serving
-from tests.house import ROOT, Caller, living, settings_for
+from tests.gateway_server import ScriptedEngine, hum
+from tests.house import ROOT, Caller, living, settings_for, speaking
 
 LONG = {"text": "A long one", "id": "long"}
 
@@ -16,10 +16,7 @@ LONG = {"text": "A long one", "id": "long"}
 async def test_stop_ends_what_speaks_and_the_next_one_follows(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
-    async with (
-        serving(ScriptedEngine([hum(5.0)])) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, ScriptedEngine([hum(5.0)])):
         await caller.say(LONG)
         await caller.event("started", "long")
         answer = await caller.request("stop")
@@ -32,10 +29,7 @@ async def test_stop_ends_what_speaks_and_the_next_one_follows(
 async def test_skip_and_clear_end_what_they_name(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
-    async with (
-        serving(ScriptedEngine([hum(3.0)])) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, ScriptedEngine([hum(3.0)])):
         await caller.say(LONG)
         await caller.event("started", "long")
         for name, tag in (("a", "x"), ("b", "y"), ("c", "z")):
@@ -56,10 +50,7 @@ async def test_skip_and_clear_end_what_they_name(
 async def test_a_newer_one_with_the_same_tag_replaces_what_waits(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
-    async with (
-        serving(ScriptedEngine([hum(1.0)])) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, ScriptedEngine([hum(1.0)])):
         await caller.say(LONG)
         await caller.say({"text": "20 degrees", "id": "old", "tag": "temperature"})
         await caller.say({"text": "21 degrees", "id": "new", "tag": "temperature"})
@@ -70,10 +61,7 @@ async def test_a_newer_one_with_the_same_tag_replaces_what_waits(
 async def test_paused_it_waits_and_resumed_it_goes_on(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
-    async with (
-        serving(ScriptedEngine([hum(1.0)])) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, ScriptedEngine([hum(1.0)])):
         await caller.say(LONG)
         await caller.event("started", "long")
         await caller.request("pause")
@@ -131,10 +119,7 @@ async def test_replay_says_the_last_one_again(
 
 async def test_questions_are_answered(broker: Mosquitto, caller: Caller, tmp_path: Path) -> None:
     engine = ScriptedEngine([hum(1.5)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, engine):
         phrase = "The washing machine is done."
         plan = await caller.request("explain", {"text": phrase})
         (part,) = plan["data"]["parts"]
@@ -223,10 +208,7 @@ async def test_a_full_queue_skips_the_least_urgent(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
     queue = {"path": str(tmp_path / "queue.db"), "max_waiting": 2}
-    async with (
-        serving(ScriptedEngine([hum(2.0)])) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, queue=queue)),
-    ):
+    async with speaking(tmp_path, broker.port, ScriptedEngine([hum(2.0)]), queue=queue):
         await caller.say(LONG)
         await caller.event("started", "long")
         for name in ("a", "b", "c"):

@@ -16,7 +16,7 @@ from kugel_bridge.model.errors import ServiceUnavailableError
 from kugel_bridge.queue.stored import stored_entries
 from tests.broker import Mosquitto
 from tests.gateway_server import ScriptedEngine, hum, serving
-from tests.house import Caller, Daemon, eventually, living, settings_for
+from tests.house import Caller, Daemon, eventually, living, settings_for, speaking
 from tests.simcard import SimCard
 
 SIM = {"main": {"sink": "alsa:sim"}}
@@ -88,10 +88,7 @@ async def test_a_broker_that_restarts_loses_nothing_and_repeats_nothing(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(1.0)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, engine):
         await caller.say({"text": "One", "id": "one"})
         await caller.say({"text": "Two", "id": "two"})
         await caller.event("queued", "two")
@@ -134,10 +131,7 @@ async def test_a_cloud_that_breaks_off_is_followed_by_the_local_engine(
     broker: Mosquitto, caller: Caller, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(0.6)], then=ServiceUnavailableError("gone"))
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(tmp_path, broker.port, engine):
         await caller.say({"text": "First half. Second half.", "id": "cut"})
         finished = await caller.event("finished", "cut")
     assert finished["source"] == "cloud"
@@ -189,10 +183,7 @@ async def test_an_underrun_in_mid_speech_is_survived(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = ScriptedEngine([hum(1.0)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(tmp_path, broker.port, gateway=gateway.url, zones=SIM)),
-    ):
+    async with speaking(tmp_path, broker.port, engine, zones=SIM):
         card.order("xrun at=6000")
         await caller.say({"text": "Dry", "id": "dry"})
         await caller.event("finished", "dry")
@@ -253,10 +244,7 @@ async def test_a_full_disk_does_not_stop_the_voice(
     broker: Mosquitto, caller: Caller, full_disk: Path
 ) -> None:
     engine = ScriptedEngine([hum(1.5)])
-    async with (
-        serving(engine) as gateway,
-        living(settings_for(full_disk, broker.port, gateway=gateway.url)),
-    ):
+    async with speaking(full_disk, broker.port, engine):
         for name in ("one", "two"):
             await caller.say({"text": "The disk is full again", "id": name})
         assert await caller.outcomes(2) == {"one": "finished", "two": "finished"}
