@@ -267,10 +267,6 @@ def _phrase(status: int | None) -> str:
         return "refused without a reason"
 
 
-def _is_text(fields: JsonObject, name: str) -> bool:
-    return isinstance(fields.get(name), str)
-
-
 def _printable(message: object) -> str:
     if not isinstance(message, str):
         return ""

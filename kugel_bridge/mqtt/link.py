@@ -83,7 +83,6 @@ class MqttLink:
         self._told_up = on_up
         self._default_zone, self._new_id = default_zone, new_id or id_series()
         self._clock = clock or SystemClock()
-        self._online = True
         self._retained: dict[str, bytes] = {}
         self._state: bytes | None = None
         self._state_timer: asyncio.TimerHandle | None = None
@@ -142,12 +141,6 @@ class MqttLink:
         """Tell the figures."""
         self.publish_retained(self._topics.health, json_bytes(dict(health)))
 
-    def publish_availability(self, online: bool) -> None:
-        """Tell whether the bridge is there; it says so itself on connecting and on leaving."""
-        self._online = online
-        if self.connection.connected:
-            self._send_availability()
-
     def publish_retained(self, topic: str, payload: bytes) -> None:
         """Tell a lasting fact now, and again after each connecting: brokers forget."""
         if self._retained.get(topic) != payload:
@@ -167,7 +160,7 @@ class MqttLink:
             self._state_timer = loop.call_later(STATE_PAUSE_S, self._send_state)
 
     def _send_availability(self) -> None:
-        payload = availability_payload(self._online)
+        payload = availability_payload(online=True)
         self.connection.publish(self._topics.availability, payload, retain=True)
 
     def _on_up(self) -> None:
