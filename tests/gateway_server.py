@@ -9,11 +9,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from kugel_bridge.gateway.engine import Engine
+from kugel_bridge.gateway.engine import Engine, Spoken
+from kugel_bridge.gateway.limits import Limits, NoLimits
 from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.gateway.voices import VoiceBook
 from kugel_bridge.kugelaudio.catalogue import Voice
+from kugel_bridge.kugelaudio.messages import SpeechRequest
 from kugel_bridge.model.errors import BridgeError
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk, PcmFormat
+from kugel_bridge.model.report import SourceKind
 
 WAIT_S = 10.0
 """Bound on everything that tests wait for; only a hang gets there."""
@@ -43,17 +47,23 @@ class ScriptedEngine:
     then: BridgeError | Exception | None = None
     hold: asyncio.Event | None = None
     asked: list[tuple[str, str, str, float]] = field(default_factory=list)
+    requests: list[SpeechRequest] = field(default_factory=list)
     ended: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a stream has ended, however it did."""
 
-    def voices(self) -> Sequence[Voice]:
+    async def voices(self) -> Sequence[Voice]:
         return VOICES
 
-    async def stream(
-        self, text: str, voice: Voice, language: str, speed: float
-    ) -> AsyncGenerator[PcmChunk, None]:
-        self.asked.append((text, voice.name, language, speed))
+    async def voice(self, ident: int | str) -> Voice | None:
+        return VoiceBook(VOICES).find(ident)
+
+    async def speak(self, request: SpeechRequest, voice: Voice, language: str) -> Spoken:
+        self.asked.append((request.text, voice.name, language, request.speed))
+        self.requests.append(request)
+        return Spoken(SourceKind.LOCAL, self._pieces())
+
+    async def _pieces(self) -> AsyncGenerator[PcmChunk, None]:
         try:
             for number, chunk in enumerate(self.chunks):
                 yield chunk
@@ -75,6 +85,7 @@ async def serving(
     port: int = 0,
     max_characters: int = 10_000,
     grace_s: float = 1.0,
+    limits: Limits | None = None,
 ) -> AsyncIterator[GatewayServer]:
     """A gateway that runs inside the block."""
     server = GatewayServer(
@@ -82,6 +93,7 @@ async def serving(
         port=port,
         keys=keys,
         engine=engine,
+        limits=limits or NoLimits(),
         max_characters=max_characters,
         grace_s=grace_s,
     )

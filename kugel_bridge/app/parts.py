@@ -162,6 +162,7 @@ def gateway_server(
     settings: Settings, host: str | None = None, port: int | None = None
 ) -> GatewayServer:
     """The server that speaks the API, with the local engine; `host` and `port` win."""
+    from kugel_bridge.gateway.limits import NoLimits
     from kugel_bridge.gateway.local import LocalEngine
     from kugel_bridge.gateway.server import GatewayServer
 
@@ -171,6 +172,7 @@ def gateway_server(
         port=gateway.port if port is None else port,
         keys=[key.get_secret_value() for key in gateway.keys],
         engine=LocalEngine(),
+        limits=NoLimits(),
         max_characters=gateway.characters_per_request,
     )
 

@@ -13,6 +13,9 @@ from kugel_bridge.model.errors import ConfigurationError
 
 _HASHED = "sha256:"
 _DIGEST_CHARACTERS = 64
+_ACCOUNT_DIGITS = 12
+OPEN_ACCOUNT = "open"
+"""Whose everything is while there are no keys; keys are told by the start of their digest."""
 
 
 class KeyRing:
@@ -28,11 +31,12 @@ class KeyRing:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def accepts(self, key: str) -> bool:
-        """Whether `key` is one of them; takes the same time whichever it is."""
+    def account(self, key: str) -> str | None:
+        """The account of `key`, None if it is not one of ours; takes the same time either way."""
         presented = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         # A sum instead of any(): no early end that tells the position of a match.
-        return sum(hmac.compare_digest(presented, digest) for digest in self._digests) > 0
+        known = sum(hmac.compare_digest(presented, digest) for digest in self._digests) > 0
+        return presented.hex()[:_ACCOUNT_DIGITS] if known else None
 
 
 class Access:
@@ -41,17 +45,17 @@ class Access:
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
 
-    def refusal(self, key: str | None, *, host: str | None, origin: str | None) -> Refusal | None:
-        """Why a request is turned away; `host` and `origin` are the headers of these names."""
+    def account(self, key: str | None, *, host: str | None, origin: str | None) -> str | Refusal:
+        """Whose request it is, or why it is turned away; `host` and `origin` are the headers."""
         if self._keys:
-            return None if key is not None and self._keys.accepts(key) else UNAUTHORIZED
+            return (None if key is None else self._keys.account(key)) or UNAUTHORIZED
         # A page from elsewhere can make a browser ask loopback addresses; it cannot hide its
         # origin, and a name that it had resolved to 127.0.0.1 shows in Host.
         if host is not None and not is_loopback(_host_of("//" + host)):
             return FORBIDDEN
         if origin is not None and not is_loopback(_host_of(origin)):
             return FORBIDDEN
-        return None
+        return OPEN_ACCOUNT
 
 
 def _digest_of_entry(number: int, key: str) -> bytes:

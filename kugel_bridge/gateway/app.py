@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 from kugel_bridge.gateway.access import Access
 from kugel_bridge.gateway.gate import Gate, deny, refusal_response
 from kugel_bridge.gateway.rest import Rest
-from kugel_bridge.gateway.sockets import SpeechSockets
+from kugel_bridge.gateway.sockets import PATHS, Sockets
 from kugel_bridge.kugelaudio.codes import (
     GENERATION_FAILED,
     METHOD_NOT_ALLOWED,
@@ -22,12 +22,12 @@ from kugel_bridge.kugelaudio.codes import (
 )
 
 
-def application(access: Access, rest: Rest, sockets: SpeechSockets) -> ASGIApp:
+def application(access: Access, rest: Rest, sockets: Sockets) -> ASGIApp:
     """The application; what it does not know answers 404 in the API's shape."""
     app = Starlette(
         routes=[
             *rest.routes(),
-            WebSocketRoute("/ws/tts", sockets.endpoint),
+            *[WebSocketRoute(path, sockets.endpoint) for path in PATHS],
             WebSocketRoute("/{path:path}", _no_such_socket),
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},

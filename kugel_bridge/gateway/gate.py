@@ -45,19 +45,20 @@ class Gate:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
-        refusal = None
+        account: str | Refusal = ""
         if scope["path"] not in _OPEN_PATHS:
-            refusal = self._access.refusal(
+            account = self._access.account(
                 key,
                 host=connection.headers.get("host"),
                 origin=connection.headers.get("origin"),
             )
-        if refusal is None:
+        if isinstance(account, str):
+            scope["state"]["account"] = account
             await self._app(scope, receive, send_named)
         elif scope["type"] == "http":
-            await refusal_response(refusal)(scope, receive, send_named)
+            await refusal_response(account)(scope, receive, send_named)
         else:
-            await deny(WebSocket(scope, receive, send_named), refusal)
+            await deny(WebSocket(scope, receive, send_named), account)
 
 
 def refusal_response(refusal: Refusal) -> JSONResponse:

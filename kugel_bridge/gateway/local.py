@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
-from kugel_bridge.gateway.voices import ESPEAK_VOICES
+from kugel_bridge.gateway.engine import Spoken
+from kugel_bridge.gateway.voices import ESPEAK_VOICES, VoiceBook
 from kugel_bridge.kugelaudio.catalogue import Voice
-from kugel_bridge.model.pcm import PcmChunk
+from kugel_bridge.kugelaudio.messages import SpeechRequest
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.speech.local import LocalSource
+from kugel_bridge.speech.source import Sound
 
 
 class LocalEngine:
@@ -19,14 +21,22 @@ class LocalEngine:
         self._sources = {
             each.voice.id: LocalSource("+" + each.name.partition("+")[2]) for each in ESPEAK_VOICES
         }
+        self._book = VoiceBook([each.voice for each in ESPEAK_VOICES])
 
-    def voices(self) -> Sequence[Voice]:
+    async def voices(self) -> Sequence[Voice]:
         """One female and one male voice for each language."""
-        return [each.voice for each in ESPEAK_VOICES]
+        return self._book.voices
 
-    def stream(
-        self, text: str, voice: Voice, language: str, speed: float
-    ) -> AsyncGenerator[PcmChunk, None]:
-        """The sound as the engine makes it; raises a BridgeError if there is none."""
-        utterance = Utterance(text=text, language=language, voice=voice.handle, speed=speed)
-        return self._sources[voice.id].stream(utterance)
+    async def voice(self, ident: int | str) -> Voice | None:
+        """The voice with that number or handle."""
+        return self._book.find(ident)
+
+    async def speak(self, request: SpeechRequest, voice: Voice, language: str) -> Spoken:
+        """Begin to speak; raises a BridgeError if no engine makes a sound."""
+        utterance = Utterance(
+            text=request.text, language=language, voice=voice.handle, speed=request.speed
+        )
+        source = self._sources[voice.id]
+        sound = Sound(source.stream(utterance))
+        await sound.begin()
+        return Spoken(source.kind, sound)

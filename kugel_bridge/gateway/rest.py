@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kugel_bridge import __version__
+from kugel_bridge.gateway.engine import Engine
 from kugel_bridge.gateway.gate import refusal_response
 from kugel_bridge.gateway.voices import VoiceBook
 from kugel_bridge.kugelaudio.catalogue import DEFAULT_PAGE, MAX_PAGE, Model
-from kugel_bridge.kugelaudio.codes import INVALID_REQUEST, VOICE_NOT_FOUND
+from kugel_bridge.kugelaudio.codes import (
+    CATALOGUE_UNAVAILABLE,
+    INVALID_REQUEST,
+    VOICE_NOT_FOUND,
+)
+from kugel_bridge.model.errors import BridgeError
+
+logger = logging.getLogger(__name__)
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _MAX_DIGITS = 9
@@ -32,8 +41,8 @@ With the official SDK: KugelAudio(api_key="...", api_url="http://<this host>:<po
 class Rest:
     """Answers from the catalogue."""
 
-    def __init__(self, voices: VoiceBook, models: tuple[Model, ...]) -> None:
-        self._voices = voices
+    def __init__(self, engine: Engine, models: tuple[Model, ...]) -> None:
+        self._engine = engine
         self._models = models
 
     def routes(self) -> list[Route]:
@@ -63,7 +72,12 @@ class Rest:
             return _invalid("offset must be 0 or more")
         if include_public is None:
             return _invalid("include_public must be true or false")
-        page = self._voices.page(
+        try:
+            voices = VoiceBook(await self._engine.voices())
+        except BridgeError as error:
+            logger.warning("the voices cannot be had: %s", error)
+            return refusal_response(CATALOGUE_UNAVAILABLE)
+        page = voices.page(
             limit=limit,
             offset=offset,
             language=query.get("language"),
@@ -73,7 +87,11 @@ class Rest:
         return JSONResponse(page.to_fields())
 
     async def _show_voice(self, request: Request) -> Response:
-        voice = self._voices.find(request.path_params["ident"])
+        try:
+            voice = await self._engine.voice(request.path_params["ident"])
+        except BridgeError as error:
+            logger.warning("the voices cannot be had: %s", error)
+            return refusal_response(CATALOGUE_UNAVAILABLE)
         if voice is None:
             return refusal_response(VOICE_NOT_FOUND)
         own = {"generative_voice_description": "", "pending_verification": False}

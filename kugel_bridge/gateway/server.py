@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kugel_bridge.gateway.access import Access, KeyRing
 from kugel_bridge.gateway.engine import Engine
-from kugel_bridge.gateway.voices import VoiceBook
+from kugel_bridge.gateway.limits import Limits, NoLimits
 from kugel_bridge.kugelaudio.catalogue import Model
 from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.kugelaudio.messages import DEFAULT_MODEL
@@ -38,6 +38,7 @@ class GatewayServer:
         port: int,
         keys: Sequence[str],
         engine: Engine,
+        limits: Limits = NoLimits(),
         max_characters: int = MAX_CHARACTERS,
         grace_s: float = GRACE_S,
     ) -> None:
@@ -51,6 +52,7 @@ class GatewayServer:
         self._host = host
         self._wanted_port = port
         self._engine = engine
+        self._limits = limits
         self._model = Model(DEFAULT_MODEL, "Kugel 3.5", "Most Natural", max_characters)
         self._grace_s = grace_s
         self._port: int | None = None
@@ -80,18 +82,18 @@ class GatewayServer:
         """
         try:
             from kugel_bridge.gateway.app import application
+            from kugel_bridge.gateway.generation import Generator
             from kugel_bridge.gateway.listener import Listener
             from kugel_bridge.gateway.rest import Rest
-            from kugel_bridge.gateway.sockets import SpeechSockets
+            from kugel_bridge.gateway.sockets import Sockets
         except ModuleNotFoundError as error:
             raise ConfigurationError(
                 f"the gateway needs {error.name}: pip install 'kugel-bridge[gateway]'"
             ) from error
-        voices = VoiceBook(self._engine.voices())
-        sockets = SpeechSockets(self._engine, voices, (self._model,))
-        listener = Listener(
-            application(self._access, Rest(voices, (self._model,)), sockets), self._is_up
-        )
+        generator = Generator(self._engine, max_characters=self._model.max_input_characters)
+        sockets = Sockets(generator, self._limits)
+        rest = Rest(self._engine, (self._model,))
+        listener = Listener(application(self._access, rest, sockets), self._is_up)
         with self._bound() as bound:
             self._port = bound.getsockname()[1]
             logger.info("gateway on %s", self.url)

@@ -18,6 +18,11 @@ class VoiceBook:
         if min(self._by_id, default=1) < 1 or len(self._by_id) != len(self._voices):
             raise ValueError("voices need ids of their own, from 1 on")
 
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """All of them."""
+        return self._voices
+
     def find(self, ident: int | str) -> Voice | None:
         """The voice with that number (also as text) or handle."""
         if isinstance(ident, int):

@@ -5,6 +5,7 @@ Source: API reference, "Errors". A text from the server is shown to people and n
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import email.utils
 import math
@@ -113,6 +114,10 @@ class Refusal:
             text += f" (request {self.request_id})"
         return _built(kind, text, self.retry_after_s)
 
+    def waiting(self, retry_after_s: float | None) -> Refusal:
+        """This refusal, with a time to wait (s)."""
+        return dataclasses.replace(self, retry_after_s=retry_after_s)
+
     def to_fields(self) -> dict[str, object]:
         """The JSON fields; the waiting time is not among them, it is the header `Retry-After`."""
         fields: dict[str, object] = {"error": self.message}
@@ -124,9 +129,10 @@ class Refusal:
             fields["request_id"] = self.request_id
         return fields
 
-    def to_json(self) -> str:
-        """The JSON text that `refusal_from` reads back."""
-        return write_object(self.to_fields())
+    def to_json(self, context_id: str | None = None) -> str:
+        """The JSON text that `refusal_from` reads back; `context_id` if one context is meant."""
+        of_context = {} if context_id is None else {"context_id": context_id}
+        return write_object(self.to_fields() | of_context)
 
 
 INVALID_REQUEST = Refusal(400, "VALIDATION_ERROR", "Invalid request")
@@ -134,12 +140,18 @@ INVALID_JSON = Refusal(400, "VALIDATION_ERROR", "Invalid JSON body")
 TEXT_REQUIRED = Refusal(400, "VALIDATION_ERROR", "text required")
 MISSING_VOICE = Refusal(400, "MISSING_VOICE_ID", "voice_id is required")
 UNAUTHORIZED = Refusal(401, "UNAUTHORIZED", "Unauthorized")
+NO_CREDITS = Refusal(402, "INSUFFICIENT_CREDITS", "Insufficient credits")
 FORBIDDEN = Refusal(403, "UNAUTHORIZED", "Forbidden")
 NOT_FOUND = Refusal(404, "NOT_FOUND", "Not found")
 VOICE_NOT_FOUND = Refusal(404, "NOT_FOUND", "Voice not found")
 METHOD_NOT_ALLOWED = Refusal(405, "VALIDATION_ERROR", "Method not allowed")
 TEXT_TOO_LONG = Refusal(413, "VALIDATION_ERROR", "Request exceeds the maximum character limit")
 RATE_LIMITED = Refusal(429, "RATE_LIMITED", "Rate limit exceeded")
+TOO_MANY_CONTEXTS = Refusal(
+    429,
+    "TOO_MANY_CONTEXTS",
+    "Too many concurrent contexts (max 20); close an existing context before opening a new one.",
+)
 GENERATION_FAILED = Refusal(500, "INTERNAL_ERROR", "Audio generation failed")
 EMPTY_AUDIO = Refusal(500, "EMPTY_AUDIO", "No audio was generated")
 MODEL_UNAVAILABLE = Refusal(
@@ -147,6 +159,8 @@ MODEL_UNAVAILABLE = Refusal(
     "MODEL_UNAVAILABLE",
     "The requested model is temporarily unavailable. Please try again shortly.",
 )
+
+CATALOGUE_UNAVAILABLE = Refusal(503, "INTERNAL_ERROR", "voice catalog temporarily unavailable")
 
 
 def refusal_from(fields: JsonObject, *, status: int | None = None) -> Refusal:

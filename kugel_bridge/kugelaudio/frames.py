@@ -6,6 +6,7 @@ Source: API reference, "Rules common to the three sockets" and "/ws/tts".
 from __future__ import annotations
 
 import binascii
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,8 @@ class AudioFrame:
     index: int = 0
     """Number of the frame, from 0 in every request."""
     chunk_id: int = 0
+    context_id: str | None = None
+    """On /ws/tts/multi only."""
 
     @property
     def samples(self) -> int:
@@ -48,9 +51,10 @@ class AudioFrame:
     def to_json(self) -> str:
         """The frame; put together by hand because there are five a second of every voice."""
         sound = binascii.b2a_base64(self.data, newline=False).decode("ascii")
+        context = "" if self.context_id is None else f',"context_id":{json.dumps(self.context_id)}'
         return (
             f'{{"audio":"{sound}","enc":"{self.encoding.value}","idx":{self.index},'
-            f'"sr":{self.rate},"samples":{self.samples},"chunk_id":{self.chunk_id}}}'
+            f'"sr":{self.rate},"samples":{self.samples},"chunk_id":{self.chunk_id}{context}}}'
         )
 
 
@@ -73,6 +77,8 @@ class WordTimings:
 
     words: tuple[WordTiming, ...]
     chunk_id: int = 0
+    context_id: str | None = None
+    """On /ws/tts/multi only."""
 
     def to_json(self) -> str:
         """The frame."""
@@ -87,7 +93,10 @@ class WordTimings:
             }
             for w in self.words
         ]
-        return write_object({"word_timestamps": words, "chunk_id": self.chunk_id})
+        fields: dict[str, Any] = {"word_timestamps": words, "chunk_id": self.chunk_id}
+        if self.context_id is not None:
+            fields["context_id"] = self.context_id
+        return write_object(fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from kugel_bridge.gateway.access import Access, KeyRing
 from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.kugelaudio.codes import FORBIDDEN
 from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.model.errors import ConfigurationError
 from tests.gateway.test_rest import asking
@@ -23,13 +24,13 @@ HASHED = "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()
 @given(st.text(), st.lists(st.text(min_size=1).filter(lambda k: k.strip() != "")))
 def test_only_configured_keys_are_accepted(presented: str, keys: list[str]) -> None:
     keys = [key for key in keys if not key.startswith("sha256:") and key.isascii()]
-    assert KeyRing(keys).accepts(presented) == (presented in keys)
+    assert (KeyRing(keys).account(presented) is not None) == (presented in keys)
 
 
 def test_a_hashed_key_is_accepted_in_plain_and_not_as_its_hash() -> None:
     ring = KeyRing(["other", HASHED])
-    assert ring.accepts(KEY)
-    assert not ring.accepts(HASHED)
+    assert ring.account(KEY) == HASHED[7:19]
+    assert ring.account(HASHED) is None
 
 
 @pytest.mark.parametrize("key", ["", " ", "sha256:", "sha256:abc", "sha256:" + "z" * 64])
@@ -68,8 +69,8 @@ def test_loopback_is_recognised(host: str, mine: bool) -> None:
 def test_without_keys_web_pages_from_elsewhere_are_refused(
     host: str, origin: str | None, refused: bool
 ) -> None:
-    refusal = Access(KeyRing([])).refusal(None, host=host, origin=origin)
-    assert (refusal is not None) is refused
+    answer = Access(KeyRing([])).account(None, host=host, origin=origin)
+    assert answer == (FORBIDDEN if refused else "open")
 
 
 @pytest.mark.parametrize(
