@@ -326,6 +326,11 @@ class Script:
         """Send bytes as they are."""
         self._writer.write(packet)
 
+    async def send_slowly(self, packet: bytes) -> None:
+        """Send bytes as fast as they are read."""
+        self._writer.write(packet)
+        await self._writer.drain()
+
     async def welcome(self) -> None:
         """Take a login and one subscription with MQTT 5."""
         await self.packet()

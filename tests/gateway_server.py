@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from kugel_bridge.gateway.engine import Engine, Spoken
-from kugel_bridge.gateway.limits import Limits, NoLimits
+from kugel_bridge.gateway.limits import Limits
+from kugel_bridge.gateway.orders import Order
 from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.gateway.usage import Ledger
 from kugel_bridge.gateway.voices import VoiceBook
 from kugel_bridge.kugelaudio.catalogue import Voice
 from kugel_bridge.kugelaudio.messages import SpeechRequest
@@ -86,6 +88,9 @@ async def serving(
     max_characters: int = 10_000,
     grace_s: float = 1.0,
     limits: Limits | None = None,
+    ledger: Ledger | None = None,
+    open_to_all: bool = False,
+    faults: Sequence[Order] | None = None,
 ) -> AsyncIterator[GatewayServer]:
     """A gateway that runs inside the block."""
     server = GatewayServer(
@@ -93,9 +98,12 @@ async def serving(
         port=port,
         keys=keys,
         engine=engine,
-        limits=limits or NoLimits(),
+        limits=limits,
+        ledger=ledger,
+        open_to_all=open_to_all,
         max_characters=max_characters,
         grace_s=grace_s,
+        faults=faults,
     )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(server.run())

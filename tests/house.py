@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ WAIT_S = 20.0
 OUTCOMES = {"finished", "failed", "expired", "skipped", "replaced", "rejected"}
 DEVICE = "hall"
 ROOT = f"kugel/{DEVICE}"
+SAY = f"{ROOT}/say"
+CLIENT_ID = f"kugel-bridge-{DEVICE}"
 
 
 def settings_for(
@@ -45,6 +47,12 @@ def settings_for(
     for name, values in sections.items():
         found[name] = {**found.get(name, {}), **values} if name != "zones" else dict(values)
     return found
+
+
+def loud(folder: Path, port: int, gateway: str, **sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a bridge on the simulated card, which give a slow test machine time."""
+    zones, patience = {"main": {"sink": "alsa:sim"}}, {"normal": {"first_sound_s": 20.0}}
+    return settings_for(folder, port, gateway=gateway, zones=zones, priority=patience, **sections)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -163,8 +171,23 @@ async def speaking(
 class Daemon:
     """`kugel-bridge run` as a process of its own, to be killed."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, Any],
+        *,
+        environment: Mapping[str, str] | None = None,
+        through: Sequence[str] = (),
+        module: str = "kugel_bridge",
+    ) -> None:
+        """`environment` is added to ours; `through` is a command that starts the rest of its line.
+
+        `module` is what is run: the program, or one that wraps it.
+        """
         directory.mkdir(parents=True, exist_ok=True)
+        self._environment, self._through = environment or {}, through
+        self._module = module
+        self._module = module
         self._file = directory / "config.toml"
         self._file.write_text(as_toml(settings))
         self._log = directory / "daemon.log"
@@ -175,22 +198,32 @@ class Daemon:
         """What it wrote so far, all runs together."""
         return self._log.read_text() if self._log.exists() else ""
 
+    @property
+    def pid(self) -> int:
+        """Its process id, of this run or of the last one."""
+        assert self._process is not None
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def start(self, **environment: str) -> None:
         """Start it; it may take a moment to be ready."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "kugel_bridge", "--config", str(self._file), "run"),
+                *(*self._through, sys.executable),
+                *("-m", self._module, "--config", str(self._file), "run"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment},
+                env={**os.environ, **self._environment, **environment},
             )
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send it a signal; its exit code."""
-        assert self._process is not None
-        self._process.send_signal(number)
+        self.send(number)
         return await self.ended()
 
     async def ended(self) -> int:

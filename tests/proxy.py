@@ -40,7 +40,7 @@ class Proxy:
             upstream_reader, upstream_writer = await asyncio.open_connection(*self.target)
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    up = tasks.create_task(_pump(reader, upstream_writer))
+                    up = tasks.create_task(self._up(reader, upstream_writer))
                     await self._down(upstream_reader, writer)
                     up.cancel()
             finally:
@@ -49,6 +49,17 @@ class Proxy:
             pass  # either side went away, which is what a proxy lives with
         finally:
             self._clients.discard(writer)
+            writer.close()
+
+    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                await self.flowing.wait()
+                writer.write(data)
+                await writer.drain()
+            # Nor does the end of a connection get through a cable that is cut.
+            await self.flowing.wait()
+        finally:
             writer.close()
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,15 +80,6 @@ class Proxy:
                 await asyncio.sleep(len(data) / self.bytes_per_s)
             writer.write(data)
             await writer.drain()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kugel_bridge.app import news, parts
+from kugel_bridge.app.gateway import Upstream, shared_gateway
 from kugel_bridge.app.texts import phrases_of, utterances_of
 from kugel_bridge.app.verbs import Verbs
 from kugel_bridge.app.vigil import Vigil
@@ -31,6 +32,7 @@ from kugel_bridge.ops import logs
 from kugel_bridge.queue.policy import Entry, WaitingList
 from kugel_bridge.queue.store import QueueStore
 from kugel_bridge.settings.tree import Settings
+from kugel_bridge.speech.flights import Flights
 
 if TYPE_CHECKING:  # without a cloud its words are not loaded
     from kugel_bridge.kugelaudio.messages import Usage
@@ -52,10 +54,19 @@ class Bridge:
     """One house's voice."""
 
     def __init__(
-        self, settings: Settings, *, listeners: Sequence[Listener] = (), clock: Clock = _CLOCK
+        self,
+        settings: Settings,
+        *,
+        listeners: Sequence[Listener] = (),
+        on_standing: Callable[[str], None] = lambda _: None,
+        clock: Clock = _CLOCK,
     ) -> None:
-        """Raises ConfigurationError for settings that do not fit together."""
+        """`on_standing` is told, in words for a person, when the broker comes or goes.
+
+        Raises ConfigurationError for settings that do not fit together.
+        """
         self._settings, self._clock = settings, clock
+        self._on_standing = on_standing
         self._listeners = listeners
         self._began_s = clock.now().monotonic_s
         self._cloud_status = CloudStatus.OFF
@@ -71,7 +82,8 @@ class Bridge:
         self._cache = parts.phrase_cache(settings)
         self._cloud = parts.cloud_client(settings, self._cloud_changed, self._used)
         self._cloud_source = parts.cloud_source(settings, self._cloud)
-        self._ladder = parts.ladder(settings, self._cache, self._cloud_source)
+        flights = Flights()
+        self._ladder = parts.ladder(settings, self._cache, self._cloud_source, flights)
         self._store = QueueStore(settings.queue.path, clock, on_found=self._take_up)
         self._keeping = Keeping(self._store, clock)
         self._zones = [
@@ -138,9 +150,11 @@ class Bridge:
             on_alert=lambda _, announcement, ack: self._take(announcement, ack),
             on_set=self._controls.set,
             on_request=self._request,
-            on_up=self._connected.set,
+            on_up=self._broker_came,
+            on_down=lambda _: self._on_standing(self.standing()),
         )
-        self._gateway = parts.gateway(settings)
+        upstream = None if self._cloud is None else Upstream(self._cloud, self._cache, flights)
+        self._gateway = shared_gateway(settings, upstream)
 
     # --- its life ---------------------------------------------------------------------------
 
@@ -164,8 +178,9 @@ class Bridge:
                     outer.create_task(self._cache.run(), name="cache")
                 if self._cloud is not None:
                     outer.create_task(self._cloud.run(), name="cloud")
+                serving = None
                 if self._gateway is not None:
-                    outer.create_task(self._gateway.run(), name="gateway")
+                    serving = outer.create_task(self._gateway.run(), name="gateway")
                 outer.create_task(self._link.run(), name="mqtt")
                 outer.create_task(self._tell_health(), name="health")
                 outer.create_task(self._vigil.run(), name="vigil")
@@ -184,6 +199,10 @@ class Bridge:
                     # What was not heard is on disk before the broker is told goodbye.
                     waiting = [list(c.waiting) for c in self._conductors.values()]
                     await self._keeping.lay_down(itertools.chain(*waiting))
+                    if serving is not None:
+                        # Before what its sound is made of ends.
+                        serving.cancel()
+                        await asyncio.wait([serving])
 
     def _take_up(self, left: list[Entry]) -> None:
         """Go on with what the last run left."""
@@ -353,6 +372,8 @@ class Bridge:
                 "published": connection.published,
                 "queued": connection.queued,
                 "dropped": connection.dropped,
+                "refused": dict(connection.refused),
+                "errors": self._link.errors,
             },
             "queue": {
                 **dataclasses.asdict(self._store.status),
@@ -362,6 +383,16 @@ class Bridge:
             **news.process_figures(),
         }
 
+    def standing(self) -> str:
+        """Whether announcements can arrive, in words for a person; or why they cannot."""
+        connection = self._link.connection
+        if not connection.connected:
+            return f"no announcements over MQTT: {connection.fault}"
+        if connection.refused:
+            refused = ", ".join(f"{name} ({why})" for name, why in connection.refused.items())
+            return f"the broker refuses: {refused}"
+        return "speaking what arrives"
+
     def unwell(self) -> str:
         """What hangs, for the watchdog; empty while everything makes progress."""
         late_s = self._link.connection.overdue_s
@@ -369,7 +400,12 @@ class Bridge:
             return f"MQTT gave no sign of life for {late_s:.0f} s too long"
         return self._vigil.trouble
 
+    def _broker_came(self) -> None:
+        self._connected.set()
+        self._on_standing(self.standing())
+
     async def _tell_health(self) -> None:
         while True:
             self._link.publish_health(self.health())
+            self._on_standing(self.standing())
             await asyncio.sleep(HEALTH_EVERY_S)

@@ -12,24 +12,29 @@ from kugel_bridge.audio.sink import AudioSink
 from kugel_bridge.conductor.rules import LevelRule
 from kugel_bridge.conductor.script import Delivery
 from kugel_bridge.model.announcement import Priority
+from kugel_bridge.model.clock import SystemClock
 from kugel_bridge.model.errors import ConfigurationError, RejectedError
 from kugel_bridge.model.status import CloudStatus
 from kugel_bridge.mqtt.broker import Broker, Tls
 from kugel_bridge.mqtt.payloads import PhraseText
 from kugel_bridge.mqtt.topics import Topics
+from kugel_bridge.settings.checks import upstream_problem
 from kugel_bridge.settings.house import Zone as ZoneSettings
 from kugel_bridge.settings.sink import SinkAddress, SinkKind
 from kugel_bridge.settings.tree import Settings
 from kugel_bridge.speech.alerts import Alert, AlertBook
 from kugel_bridge.speech.cache import Admit, PhraseCache
 from kugel_bridge.speech.clean import cleaned
+from kugel_bridge.speech.flights import Flights
 from kugel_bridge.speech.ladder import Ladder
 from kugel_bridge.speech.source import SpeechSource
 from kugel_bridge.zones.zone import Zone
 
 # What is configured away is not loaded: see the functions below, and benchmarks/README.md.
 if TYPE_CHECKING:
+    from kugel_bridge.gateway.engine import Engine
     from kugel_bridge.gateway.server import GatewayServer
+    from kugel_bridge.gateway.upstream import UpstreamEngine
     from kugel_bridge.kugelaudio.client import SpeechClient
     from kugel_bridge.kugelaudio.messages import Usage
     from kugel_bridge.kugelaudio.rest import Catalogue
@@ -128,8 +133,20 @@ def cloud_source(settings: Settings, client: SpeechClient | None) -> CloudSource
     from kugel_bridge.speech.cloud import CloudSource
 
     cloud = settings.cloud
-    origin = {} if cloud.base_url is None else {"origin": cloud.base_url}
-    return CloudSource(client, voice=cloud.voice, model=cloud.model, speed=cloud.speed, **origin)
+    return CloudSource(
+        client,
+        voice=cloud.voice,
+        model=cloud.model,
+        speed=cloud.speed,
+        origin=_origin(settings),
+    )
+
+
+def _origin(settings: Settings) -> str:
+    """What phrases of this service are told apart by."""
+    from kugel_bridge.speech.cloud import ORIGIN
+
+    return settings.cloud.base_url or ORIGIN
 
 
 def local_source(settings: Settings) -> SpeechSource | None:
@@ -141,39 +158,88 @@ def local_source(settings: Settings) -> SpeechSource | None:
         from kugel_bridge.speech.espeak import EspeakSource
 
         return EspeakSource(local.voice)
+    if local.engine == "wyoming":
+        from kugel_bridge.speech.wyoming import WyomingSource
+
+        assert local.wyoming_uri is not None, "checked with the settings"
+        return WyomingSource(local.wyoming_uri, local.voice)
     from kugel_bridge.speech.local import LocalSource
 
     return LocalSource(local.voice)
 
 
-def ladder(settings: Settings, cache: PhraseCache | None, cloud: CloudSource | None) -> Ladder:
-    """The rungs that are configured."""
-    return Ladder(cache=cache, cloud=cloud, local=local_source(settings))
+def ladder(
+    settings: Settings,
+    cache: PhraseCache | None,
+    cloud: CloudSource | None,
+    flights: Flights | None = None,
+) -> Ladder:
+    """The rungs that are configured; `flights` may be shared with a gateway."""
+    return Ladder(cache=cache, cloud=cloud, local=local_source(settings), flights=flights)
 
 
-def gateway(settings: Settings) -> GatewayServer | None:
-    """The server that speaks the API; None when it is not wanted."""
-    if not settings.gateway.enabled:
-        return None
-    return gateway_server(settings)
+def check_upstream(settings: Settings, host: str | None = None, port: int | None = None) -> None:
+    """Raise ConfigurationError when a gateway there cannot ask the service of [cloud]."""
+    if problem := upstream_problem(settings, host, port):
+        raise ConfigurationError(f'gateway.engine = "upstream" {problem}')
+
+
+def upstream_engine(
+    settings: Settings, client: SpeechClient, cache: PhraseCache | None, flights: Flights
+) -> UpstreamEngine:
+    """The service as the engine of a gateway."""
+    from kugel_bridge.gateway.catalogue_book import CatalogueBook
+    from kugel_bridge.gateway.local import LocalEngine
+    from kugel_bridge.gateway.upstream import UpstreamEngine
+
+    cloud, gateway = settings.cloud, settings.gateway
+    may_fall_back = gateway.fallback and settings.local.engine != "none"
+    return UpstreamEngine(
+        client,
+        CatalogueBook(catalogue(settings)),
+        flights=flights,
+        cache=cache,
+        origin=_origin(settings),
+        own_voice=cloud.voice,
+        max_generations=cloud.max_generations,
+        fallback=LocalEngine(gateway.line_up()) if may_fall_back else None,
+        hidden=gateway.hidden_voices,
+    )
 
 
 def gateway_server(
-    settings: Settings, host: str | None = None, port: int | None = None
+    settings: Settings,
+    host: str | None = None,
+    port: int | None = None,
+    engine: Engine | None = None,
 ) -> GatewayServer:
-    """The server that speaks the API, with the local engine; `host` and `port` win."""
-    from kugel_bridge.gateway.limits import NoLimits
+    """The server that speaks the API, with the local engine if none is given.
+
+    `host` and `port` win over the settings.
+    """
+    from kugel_bridge.gateway.limits import Allowance, KeyLimits
     from kugel_bridge.gateway.local import LocalEngine
     from kugel_bridge.gateway.server import GatewayServer
+    from kugel_bridge.gateway.usage import Ledger
 
-    gateway = settings.gateway
+    gateway, clock = settings.gateway, SystemClock()
+    allowance = Allowance(
+        requests_per_minute=gateway.requests_per_minute,
+        concurrent_generations=gateway.concurrent_generations,
+        connections=gateway.connections,
+        characters_per_day=gateway.characters_per_day,
+    )
+    ledger = Ledger(gateway.usage_path, clock)
     return GatewayServer(
         host=gateway.host if host is None else host,
         port=gateway.port if port is None else port,
         keys=[key.get_secret_value() for key in gateway.keys],
-        engine=LocalEngine(),
-        limits=NoLimits(),
+        engine=engine or LocalEngine(gateway.line_up()),
+        limits=KeyLimits(allowance, clock, ledger),
+        ledger=ledger,
+        open_to_all=gateway.open_to_all,
         max_characters=gateway.characters_per_request,
+        faults=() if gateway.faults else None,
     )
 
 

@@ -121,8 +121,12 @@ class AlsaSink:
         view = memoryview(chunk.data)
         while view:
             piece, view = view[:most], view[most:]
-            await self._answered(feeder, functools.partial(feeder.when_room, most, refill))
-            await self._answered(feeder, functools.partial(feeder.put, piece))
+            if feeder.pending_bytes >= most:
+                await self._answered(feeder, functools.partial(feeder.when_room, most, refill))
+            if feeder.stands_still:
+                await self._answered(feeder, functools.partial(feeder.put, piece))
+            else:
+                self._put(feeder, piece)
 
     async def drain(self) -> None:
         """Return when the last frame has been heard. Raises DeviceError."""
@@ -174,9 +178,13 @@ class AlsaSink:
 
         limit_s = self._stall_timeout_s + _GRACE_S
         try:
-            if ask(reply):
-                async with asyncio.timeout(limit_s):
-                    await answer
+            if not ask(reply):
+                return
+            late = loop.call_later(limit_s, _settle, answer, TimeoutError())
+            try:
+                await answer
+            finally:
+                late.cancel()
         except TimeoutError:
             self._status = AudioStatus.MISSING
             self._dismiss(feeder)
@@ -186,9 +194,19 @@ class AlsaSink:
                 " it will be opened again"
             ) from None
         except DeviceError as error:
-            busy = isinstance(error, DeviceBusyError)
-            self._status = AudioStatus.BUSY if busy else AudioStatus.MISSING
+            self._note(error)
             raise
+
+    def _put(self, feeder: Feeder, piece: memoryview) -> None:
+        try:
+            feeder.put(piece)
+        except DeviceError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: DeviceError) -> None:
+        busy = isinstance(error, DeviceBusyError)
+        self._status = AudioStatus.BUSY if busy else AudioStatus.MISSING
 
     def _dismiss(self, feeder: Feeder) -> None:
         if self._feeder is feeder:
@@ -197,7 +215,7 @@ class AlsaSink:
             self._underruns += feeder.underruns
 
 
-def _settle(answer: asyncio.Future[None], error: DeviceError | None) -> None:
+def _settle(answer: asyncio.Future[None], error: Exception | None) -> None:
     if answer.done():  # the one who asked was cancelled meanwhile
         return
     if error is None:

@@ -1,6 +1,6 @@
 """The thread that owns a sound card: nobody else touches the open device.
 
-It sleeps on a condition between announcements, and while sound is playing wakes about once a
+It sleeps between announcements, and while sound is playing wakes about once a
 period, so it never waits inside alsa-lib and can be told to stop at any moment.
 """
 
@@ -70,15 +70,24 @@ class Feeder:
         self._mail.ask(order, reply)
         return True
 
-    def put(self, data: memoryview, reply: Reply) -> bool:
-        """Take whole frames of sound; True when `reply` will tell that the card has begun.
+    @property
+    def stands_still(self) -> bool:
+        """Whether nothing was written to the card since it was opened, drained or stopped."""
+        return not self._progress.position.written
 
-        It will when the card stood still, so that a dead card is noticed with the first sound.
-        Raises DeviceError when the card is not open.
+    def put(self, data: memoryview, started: Reply | None = None) -> bool:
+        """Take whole frames of sound; `started` is called when the card has taken some.
+
+        To be asked for when the card stands still, so that a dead card is noticed with the first
+        sound. Raises DeviceError when the card is not open.
         """
-        starting = not self._progress.position.written
-        self._mail.put(data, reply if starting else None)
-        return starting
+        self._mail.put(data, started)
+        return True
+
+    @property
+    def pending_bytes(self) -> int:
+        """Sound that the card has not taken yet; only `put` adds to it."""
+        return self._mail.pending_bytes
 
     def when_room(self, full_bytes: int, refill_bytes: int, reply: Reply) -> bool:
         """False when less than `full_bytes` wait; else `reply` tells when it is `refill_bytes`."""

@@ -117,14 +117,15 @@ class JitterBuffer:
 
     def push(self, chunk: PcmChunk, now_s: float) -> None:
         """Take a chunk that arrived at `now_s`."""
-        if not chunk.frames:
+        seconds = chunk.seconds
+        if not seconds:
             return
         if self._first_at_s is None:
             self._first_at_s = now_s
-            self._first_chunk_s = chunk.seconds
+            self._first_chunk_s = seconds
         self._latest_at_s = now_s
-        self._received_s += chunk.seconds
-        self._buffered_s += chunk.seconds
+        self._received_s += seconds
+        self._buffered_s += seconds
         self._chunks.append(chunk)
 
     def end(self) -> None:

@@ -137,7 +137,8 @@ async def _house(wav: Path | None, directory: Path, kind: str) -> AsyncIterator[
     """Broker, gateway and bridge, up and connected."""
     port = free_port()
     async with embedded_broker(directory, port, kind) as broker:
-        served = Settings.model_validate({"gateway": {"port": free_port()}})
+        usage = str(directory / "usage.db")
+        served = Settings.model_validate({"gateway": {"port": free_port(), "usage_path": usage}})
         gateway = parts.gateway_server(served)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(gateway.run(), name="gateway")

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 
 from kugel_bridge.app.bridge import Bridge
@@ -37,11 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
     supervisor = Supervisor.from_environment()
 
     async def serve() -> None:
-        bridge = Bridge(settings)
+        bridge = Bridge(settings, on_standing=supervisor.status)
         async with asyncio.TaskGroup() as tasks:
             watchdog = tasks.create_task(supervisor.run(bridge.unwell), name="watchdog")
             try:
-                await bridge.run(lambda: _ready(supervisor))
+                await bridge.run(lambda: _ready(supervisor, bridge.standing()))
             finally:
                 supervisor.stopping()
                 watchdog.cancel()
@@ -66,6 +67,8 @@ def until_signal(serve: Callable[[], Awaitable[None]]) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, number)
+        if not sys.stdin.isatty():  # where it says that the terminal has gone
+            loop.add_signal_handler(signal.SIGHUP, _keep_configuration)
         await serve()
 
     try:
@@ -80,6 +83,11 @@ def until_signal(serve: Callable[[], Awaitable[None]]) -> int:
     return EXIT_OK
 
 
+def _keep_configuration() -> None:
+    # Elsewhere this signal means "read your file again"; here it must not silence a house.
+    logger.warning("the configuration is read at the start only: restart to have it read again")
+
+
 def bridge_error_in(group: BaseExceptionGroup[BaseException]) -> BridgeError | None:
     """The error for a person in what a group of tasks raised, if there is one."""
     found = group.subgroup(BridgeError)
@@ -89,9 +97,9 @@ def bridge_error_in(group: BaseExceptionGroup[BaseException]) -> BridgeError | N
     return error if isinstance(error, BridgeError) else None
 
 
-def _ready(supervisor: Supervisor) -> None:
+def _ready(supervisor: Supervisor, standing: str) -> None:
     logger.info("ready")
-    supervisor.ready("speaking what arrives")
+    supervisor.ready(standing)
     # What is loaded stays: a full collection that walks it stops the event loop for 8 ms
     # (0.1 s on a Raspberry Pi 3), one that does not for less than 1 ms.
     gc.freeze()

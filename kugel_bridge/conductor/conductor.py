@@ -1,8 +1,9 @@
 """Decides what one zone says next, and tells what became of it.
 
-The way of an announcement here: `submit` puts it into the waiting list; `run` takes the first
-that is due and performs it; every step is told as a Report. The disk is never on the way to the
-first sound: only what has to wait is written down (see `keeping.py`).
+The way of an announcement here: `submit` puts it into the waiting list; `look` takes the first
+that is due and has it performed; every step is told as a Report. The disk is never on the way to
+the first sound: only what has to wait is written down (see `keeping.py`). Nor is a task that
+waits for news: whoever brings news looks, so that a turn begins where its message was read.
 """
 
 from __future__ import annotations
@@ -56,11 +57,15 @@ class Conductor:
     ) -> None:
         self.zone = zone
         self._ladder, self._alerts, self._delivery = ladder, alerts, delivery
+        self._last_delivery = delivery
         self._rules, self._switches = rules, switches
         self._waiting, self._keeping, self._clock = waiting, keeping, clock
         self._herald = Herald(keeping, clock, on_report)
         self._turn: Turn | None = None
-        self._wake, self._added = asyncio.Event(), asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop  # from `run` on
+        self._turns: asyncio.TaskGroup | None = None
+        """Where turns live; None while none may begin."""
+        self._next_look: asyncio.Handle | None = None
         zone.on_ready = self.try_again
 
     # --- what the doors and controls ask --------------------------------------------------
@@ -104,7 +109,10 @@ class Conductor:
         if self._turn is not None or self._held(entry) or not self._is_next(entry):
             self._must_wait(entry)
             self._preempt_for(entry)
-        self._wake.set()
+        if self._turn is None:
+            self.look()
+        else:
+            self._look_soon()
 
     def reload(self, entries: list[Entry]) -> None:
         """Take up what the last run of the program left; whatever it waited for may be there."""
@@ -112,7 +120,7 @@ class Conductor:
             # A slow disk gives them up late: the broker may have sent one again meanwhile.
             if not self.has(entry.announcement.id):
                 self._add(replace(entry, retry_at_s=0.0, reason=""))
-        self._wake.set()
+        self._look_soon()
 
     def has(self, announcement_id: str) -> bool:
         """Whether an announcement with this id waits or speaks here."""
@@ -165,77 +173,78 @@ class Conductor:
             self.interrupt(Interruption.PAUSE)
         if not self._switches.quiet:
             self._release(lambda entry: entry.reason == QUIET)
-        self._wake.set()
+        self._look_soon()
 
     def try_again(self) -> None:
         """Try what was put off now: the cloud or the sound card is back."""
         self._release(lambda entry: entry.retry_at_s > 0 and entry.reason != QUIET)
-        self._wake.set()
+        self._look_soon()
 
-    # --- the loop -------------------------------------------------------------------------------
+    # --- turn by turn -----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Perform what is due, one after the other, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._end_what_expires(), name=f"{self.zone.name} expiry")
-            await self._perform_all()
+        """Let announcements have their turns, until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as self._turns:
+            try:
+                self.look()
+                await self._loop.create_future()
+            finally:
+                self._turns = None  # the turn that is cut now is the last
 
-    async def _end_what_expires(self) -> None:
-        """Report what stops being true at that moment, also while something else is spoken."""
-        while True:
-            now = self._clock.now()
-            self._end_expired(now)
-            self._added.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._waiting.next_wake(now)):
-                    await self._added.wait()
+    def look(self) -> None:
+        """End what stopped being true, begin what is due, and see when to look again."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        now = self._clock.now()
+        self._end_expired(now)
+        if self._turns is None:
+            return
+        if self._turn is None and self._dropped_next(self._turns, now):
+            self._look_soon()
+        elif (wait_s := self._waiting.next_wake(now)) is not None:
+            self._next_look = self._loop.call_later(wait_s, self.look)
+
+    def _look_soon(self) -> None:
+        """Look when the others had a word: thousands may arrive in a moment, or end."""
+        if isinstance(self._next_look, asyncio.TimerHandle):
+            self._next_look.cancel()
+            self._next_look = None
+        if self._next_look is None and self._turns is not None:
+            self._next_look = self._loop.call_soon(self.look)
 
     def _end_expired(self, now: Instant) -> None:
         for late in self._waiting.expired(now):
             self._herald.ended_waiting(late, Outcome.EXPIRED, "not spoken in time")
 
-    async def _perform_all(self) -> None:
-        while True:
-            entry = await self._next()
+    def _dropped_next(self, turns: asyncio.TaskGroup, now: Instant) -> bool:
+        """Give the next entry its turn; True if it cannot have one, and another may."""
+        entry = self._waiting.peek(now)
+        if entry is None or self._switches.stops(entry.announcement):
+            return False
+        self._waiting.withdraw(entry)
+        if self._switches.silences(entry.announcement):
+            self._herald.ended_waiting(entry, Outcome.SKIPPED, "muted")
+        elif self._switches.holds(entry.announcement):
+            self._defer(entry, QUIET, UNTIL_RELEASED)
+        else:
             try:
-                await self._take_turn(entry)
-            except Exception:  # the outermost loop: a fault must not silence what comes after
-                logger.exception("announcement %s failed", entry.announcement.id)
-                self._herald.ended_waiting(entry, Outcome.FAILED, FAULT)
+                self._begin(turns, entry)
+            except BridgeError as error:
+                self._herald.ended_waiting(entry, Outcome.FAILED, str(error))
+            except Exception:  # a fault must not silence what comes after
+                self._end_faulty(entry)
+        return self._turn is None
 
-    async def _next(self) -> Entry:
-        """Wait for the next entry that may be spoken now."""
-        while True:
-            now = self._clock.now()
-            self._end_expired(now)
-            entry = self._waiting.peek(now)
-            if entry is None or self._switches.stops(entry.announcement):
-                self._wake.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._waiting.next_wake(now)):
-                        await self._wake.wait()
-                continue
-            self._waiting.take(now)
-            if self._switches.silences(entry.announcement):
-                self._herald.ended_waiting(entry, Outcome.SKIPPED, "muted")
-            elif self._switches.holds(entry.announcement):
-                self._defer(entry, QUIET, UNTIL_RELEASED)
-            else:
-                return entry
-            await asyncio.sleep(0)  # there may be thousands of them: let the others have a word
-
-    async def _take_turn(self, entry: Entry) -> None:
-        """Perform one entry to its end, or to the point where something cut it."""
+    def _begin(self, turns: asyncio.TaskGroup, entry: Entry) -> None:
+        """Have an entry performed, to its end or to the point where something cuts it."""
         announcement = entry.announcement
         rule = self._rules[announcement.priority]
         self._keeping.unwatch(entry)
         self._those_beside_must_wait()
+        cues = script_of(announcement, self._delivery_now(), self._alerts, entry.resume_at)
         entry = replace(entry, attempts=entry.attempts + 1)
-        try:
-            cues = script_of(announcement, self._delivery_now(), self._alerts, entry.resume_at)
-        except BridgeError as error:
-            self._herald.ended_waiting(entry, Outcome.FAILED, str(error))
-            return
         performance = Performance(
             cues,
             self._ladder,
@@ -246,20 +255,33 @@ class Conductor:
             on_source=self._told_source,
         )
         self.zone.begin()
-        slow = asyncio.get_running_loop().call_later(SLOW_S, self.zone.changed)
-        try:
-            async with asyncio.TaskGroup() as group:
-                task = group.create_task(self._perform(performance), name=f"{self.zone.name} turn")
-                began_s = self._clock.now().monotonic_s
-                past = self._herald.past(entry)
-                turn = Turn(entry, performance, self.zone.player, task, began_s, past)
-                self._turn = turn
-        finally:
+        slow = self._loop.call_later(SLOW_S, self.zone.changed)
+        task = turns.create_task(self._perform(performance), name=f"{self.zone.name} turn")
+        began_s = self._clock.now().monotonic_s
+        past = self._herald.past(entry)
+        turn = Turn(entry, performance, self.zone.player, task, began_s, past)
+        self._turn = turn
+
+        def over(_: object) -> None:
             slow.cancel()
-            self._turn = None
-            self.zone.end()
-            # Also when the program ends: what was not heard yet is kept for the next run.
+            self._end(turn)
+
+        # Not in the task: one that is cancelled before its first step does nothing at all.
+        task.add_done_callback(over)
+
+    def _end(self, turn: Turn) -> None:
+        """A turn is over, also when the program ends: what was not heard is kept for the next."""
+        self._turn = None
+        self.zone.end()
+        try:
             self._conclude(turn)
+        except Exception:  # a fault must not silence what comes after
+            self._end_faulty(turn.entry)
+        self.look()
+
+    def _end_faulty(self, entry: Entry) -> None:
+        logger.exception("announcement %s failed", entry.announcement.id)
+        self._herald.ended_waiting(entry, Outcome.FAILED, FAULT)
 
     async def _perform(self, performance: Performance) -> Ending | RetryableError:
         """Play it; how it ended, or why it has to be tried again later."""
@@ -319,7 +341,6 @@ class Conductor:
 
     def _add(self, entry: Entry) -> bool:
         """Let an entry wait, and end those that cannot wait beside it; False if that is itself."""
-        self._added.set()
         for old, why in self._waiting.add(entry):
             outcome = Outcome.REPLACED if why is Displacement.REPLACED else Outcome.SKIPPED
             self._herald.ended_waiting(old, outcome, why.value)
@@ -404,9 +425,10 @@ class Conductor:
         usual = self.zone.chime if chime is None else chime
         if usual is True:
             usual = self._delivery.default_chime
-        return replace(
-            self._delivery,
-            language=self._switches.language,
-            voice=self._switches.voice,
-            chime=usual or None,
-        )
+        wanted = self._switches.language, self._switches.voice, usual or None
+        known = self._last_delivery
+        if (known.language, known.voice, known.chime) != wanted:
+            language, voice, chime = wanted
+            known = replace(self._delivery, language=language, voice=voice, chime=chime)
+            self._last_delivery = known
+        return known

@@ -13,6 +13,8 @@ from kugel_bridge.queue.policy import Entry
 
 logger = logging.getLogger(__name__)
 
+_NO_PAST = Past()
+
 
 class Herald:
     """Makes the reports of one zone, and remembers what they have to sum up."""
@@ -33,7 +35,7 @@ class Herald:
 
     def past(self, entry: Entry) -> Past:
         """What the announcement did in earlier turns."""
-        return self._past.get(entry.announcement.id, Past())
+        return self._past.get(entry.announcement.id, _NO_PAST)
 
     def remember(self, turn: Turn) -> None:
         """A turn ended, the announcement did not."""

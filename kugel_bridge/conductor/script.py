@@ -143,6 +143,8 @@ def _from(words: Words, resume_at: int) -> Words | None:
     """What is left of `words` when everything before `resume_at` was heard."""
     if words.end <= resume_at:
         return None
+    if resume_at == 0:
+        return words
     cut = max(0, resume_at - words.offset)
     rest = words.utterance.text[cut:].lstrip()
     if not rest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import urllib.parse
 from collections.abc import Iterable
 
@@ -16,6 +17,9 @@ _DIGEST_CHARACTERS = 64
 _ACCOUNT_DIGITS = 12
 OPEN_ACCOUNT = "open"
 """Whose everything is while there are no keys; keys are told by the start of their digest."""
+
+_HOUSE_ENDINGS = (".local", ".lan", ".home.arpa", ".internal")
+"""Names under which nobody outside can register one."""
 
 
 class KeyRing:
@@ -40,20 +44,25 @@ class KeyRing:
 
 
 class Access:
-    """Decides on requests; without keys only this machine may ask, and no web page on it."""
+    """Decides on requests; without keys no web page from elsewhere may ask.
 
-    def __init__(self, keys: KeyRing) -> None:
+    Without keys only this machine is let in, or, with `open_to_all`, everybody in the house.
+    """
+
+    def __init__(self, keys: KeyRing, *, open_to_all: bool = False) -> None:
         self._keys = keys
+        self._is_ours = _is_in_house if open_to_all else is_loopback
 
     def account(self, key: str | None, *, host: str | None, origin: str | None) -> str | Refusal:
         """Whose request it is, or why it is turned away; `host` and `origin` are the headers."""
         if self._keys:
             return (None if key is None else self._keys.account(key)) or UNAUTHORIZED
-        # A page from elsewhere can make a browser ask loopback addresses; it cannot hide its
-        # origin, and a name that it had resolved to 127.0.0.1 shows in Host.
-        if host is not None and not is_loopback(_host_of("//" + host)):
+        # A page from elsewhere can make a browser ask addresses in here; it cannot hide its
+        # origin, and a name that it had resolved to one of them shows in Host.
+        asked = None if host is None else _host_of("//" + host)
+        if asked is not None and not self._is_ours(asked):
             return FORBIDDEN
-        if origin is not None and not is_loopback(_host_of(origin)):
+        if origin is not None and not is_loopback(page := _host_of(origin)) and page != asked:
             return FORBIDDEN
         return OPEN_ACCOUNT
 
@@ -73,6 +82,15 @@ def _digest_of_entry(number: int, key: str) -> bytes:
             f"gateway.keys[{number}] needs 64 hexadecimal digits after sha256:"
         )
     return digest
+
+
+def _is_in_house(host: str) -> bool:
+    """Whether no stranger can have chosen what the name means: an address, or a name of ours."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return bool(host) and ("." not in host or host.endswith(_HOUSE_ENDINGS))
+    return True
 
 
 def _host_of(url: str) -> str:

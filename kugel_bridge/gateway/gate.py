@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import urllib.parse
 import uuid
 from collections.abc import Mapping
@@ -13,18 +14,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from kugel_bridge.gateway.access import Access
+from kugel_bridge.gateway.metrics import Metrics
 from kugel_bridge.kugelaudio.codes import Refusal
 
 REQUEST_ID = "x-request-id"
-_OPEN_PATHS = frozenset({"/", "/health"})
+_OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+_SWITCHED = 101
 
 
 class Gate:
     """ASGI middleware around everything else."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
         self._app = app
         self._access = access
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -43,6 +47,7 @@ class Gate:
                 "websocket.http.response.start",
             ):
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                self._metrics.answered(scope["path"], message.get("status", _SWITCHED))
             await send(message)
 
         account: str | Refusal = ""
@@ -61,12 +66,13 @@ class Gate:
             await deny(WebSocket(scope, receive, send_named), account)
 
 
-def refusal_response(refusal: Refusal) -> JSONResponse:
-    """An error in the API's shape."""
-    headers = {}
+def refusal_response(refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error in the API's shape, with further headers."""
+    given = dict(headers or {})
     if refusal.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
-    return JSONResponse(refusal.to_fields(), status_code=refusal.status or 500, headers=headers)
+        # Up, never down: whoever came back a moment early would be refused again.
+        given["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
+    return JSONResponse(refusal.to_fields(), status_code=refusal.status or 500, headers=given)
 
 
 async def deny(websocket: WebSocket, refusal: Refusal) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kugel_bridge.gateway.delivery import Delivery
-from kugel_bridge.gateway.engine import Engine
+from kugel_bridge.gateway.engine import Engine, Spoken
 from kugel_bridge.kugelaudio.catalogue import Voice
 from kugel_bridge.kugelaudio.codes import (
-    CATALOGUE_UNAVAILABLE,
     EMPTY_AUDIO,
     GENERATION_FAILED,
     INVALID_REQUEST,
@@ -22,6 +23,7 @@ from kugel_bridge.kugelaudio.codes import (
     TEXT_TOO_LONG,
     VOICE_NOT_FOUND,
     Refusal,
+    RefusedError,
 )
 from kugel_bridge.kugelaudio.frames import WordTimings
 from kugel_bridge.kugelaudio.messages import MODEL_IDS, SpeechRequest, Usage
@@ -72,16 +74,27 @@ class FailedError(Exception):
         self.refusal = refusal
 
 
+_Granted = TypeVar("_Granted")
+
+
+def granted(answer: _Granted | Refusal) -> _Granted:
+    """What was asked for; raises FailedError where it was refused."""
+    if isinstance(answer, Refusal):
+        raise FailedError(answer)
+    return answer
+
+
 class Generator:
     """Makes sound out of requests, for all doors of the gateway alike."""
 
     def __init__(self, engine: Engine, *, max_characters: int) -> None:
         self._engine = engine
-        self._max_characters = max_characters
+        self.max_characters = max_characters
+        """Of one text."""
 
     async def checked(self, request: SpeechRequest) -> Voice | Refusal:
         """The voice that will speak, or why the request cannot be served."""
-        if len(request.text) > self._max_characters:
+        if len(request.text) > self.max_characters:
             return TEXT_TOO_LONG
         if request.model_id not in MODEL_IDS:
             return INVALID_REQUEST
@@ -90,13 +103,20 @@ class Generator:
         try:
             return await self._engine.voice(request.voice_id) or VOICE_NOT_FOUND
         except BridgeError as error:
-            logger.warning("the voices cannot be had: %s", error)
-            return CATALOGUE_UNAVAILABLE
+            logger.debug("the voice is left to who speaks: %s", error)
+            return _unknown_voice(request.voice_id)
 
-    async def make(self, request: SpeechRequest, voice: Voice, deliver: Deliver) -> Made:
+    async def make(
+        self,
+        request: SpeechRequest,
+        voice: Voice,
+        deliver: Deliver,
+        on_begun: Callable[[Spoken], None] = lambda _: None,
+    ) -> Made:
         """Speak the request and hand each frame to `deliver`, which may raise to end it.
 
-        Raises FailedError; what was delivered before it stays delivered.
+        `on_begun` is told before the first frame who speaks. Raises FailedError; what was
+        delivered before it stays delivered.
         """
         loop = asyncio.get_running_loop()
         started_s = loop.time()
@@ -108,6 +128,7 @@ class Generator:
         language = request.language or next(iter(voice.languages), "en")
         try:
             spoken = await self._engine.speak(request, voice, language)
+            on_begun(spoken)
             async with aclosing(spoken.pieces) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, WordTimings):
@@ -146,11 +167,23 @@ class Generator:
         )
 
 
+def _unknown_voice(ident: int | str) -> Voice:
+    """What stands for a voice while the catalogue cannot be had: nothing is known but its name."""
+    number = str(ident)
+    # The length keeps a number of a million digits from being computed.
+    if number.isascii() and number.isdecimal() and len(number) <= 18 and int(number) > 0:
+        return Voice(int(number), number)
+    return Voice(0, number, number)
+
+
 def refusal_for(error: BridgeError) -> Refusal:
     """What the client is told of an engine's error."""
     match error:
         case RateLimitedError(retry_after_s=wait):
             return RATE_LIMITED.waiting(wait)
+        case RefusedError(refusal=Refusal() as refusal):
+            # As the service behind the engine put it; our answer has an id of its own.
+            return dataclasses.replace(refusal, request_id=None)
         case InvalidRequestError():
             return INVALID_REQUEST
         case NoCreditsError():

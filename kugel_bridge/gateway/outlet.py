@@ -7,6 +7,8 @@ import logging
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from kugel_bridge.gateway.cable import hang_up
+
 logger = logging.getLogger(__name__)
 
 SLOW_READER_S = 30.0
@@ -41,6 +43,8 @@ class Outlet:
                     await self._websocket.send_text(text)
             except TimeoutError as error:
                 self._is_closed = True
+                # A close frame would wait behind what is not read.
+                hang_up(self._websocket.scope)
                 logger.info("a client read nothing for %.0f s and is left", self._slow_reader_s)
                 raise GoneError("the client does not read") from error
             except _GONE as error:
@@ -62,5 +66,7 @@ class Outlet:
         try:
             async with asyncio.timeout(self._slow_reader_s):
                 await self._websocket.close(code)
-        except (*_GONE, TimeoutError):
+        except TimeoutError:
+            hang_up(self._websocket.scope)
+        except _GONE:
             logger.debug("a client left by itself")

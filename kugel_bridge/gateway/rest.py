@@ -1,8 +1,7 @@
-"""The gateway's REST endpoints, in the shapes of the API."""
+"""The gateway's catalogue and its pages about itself."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 from starlette.requests import Request
@@ -10,46 +9,56 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kugel_bridge import __version__
+from kugel_bridge.gateway import metrics, openapi
 from kugel_bridge.gateway.engine import Engine
 from kugel_bridge.gateway.gate import refusal_response
+from kugel_bridge.gateway.metrics import Metrics
+from kugel_bridge.gateway.paging import page_of
 from kugel_bridge.gateway.voices import VoiceBook
-from kugel_bridge.kugelaudio.catalogue import DEFAULT_PAGE, MAX_PAGE, Model
-from kugel_bridge.kugelaudio.codes import (
-    CATALOGUE_UNAVAILABLE,
-    INVALID_REQUEST,
-    VOICE_NOT_FOUND,
-)
+from kugel_bridge.kugelaudio.catalogue import Model
+from kugel_bridge.kugelaudio.codes import CATALOGUE_UNAVAILABLE, VOICE_NOT_FOUND, Refusal
+from kugel_bridge.kugelaudio.messages import invalid
 from kugel_bridge.model.errors import BridgeError
 
 logger = logging.getLogger(__name__)
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
-_MAX_DIGITS = 9
 
 WELCOME = """\
 kugel-bridge {version}: a speech server with the KugelAudio API.
 
+Speech   POST /v1/tts/generate (or /predict); WebSocket /ws/tts, /ws/tts/stream, /ws/tts/multi
 Voices   GET /v1/voices, /v1/voices/<id>
 Models   GET /v1/models
-Speech   WebSocket /ws/tts
-Health   GET /health
+Usage    GET /v1/usage, /v1/usage/history
+About    GET /health, /ready, /metrics, /openapi.json
 
 With the official SDK: KugelAudio(api_key="...", api_url="http://<this host>:<port>")
+The manual is docs/gateway.md of kugel-bridge, the REST part in a machine's words /openapi.json.
 """
 
 
 class Rest:
-    """Answers from the catalogue."""
+    """Answers from the catalogue, and about the server."""
 
-    def __init__(self, engine: Engine, models: tuple[Model, ...]) -> None:
+    def __init__(self, engine: Engine, models: tuple[Model, ...], metrics: Metrics) -> None:
         self._engine = engine
         self._models = models
+        self._metrics = metrics
+        self._is_draining = False
+
+    def drain(self) -> None:
+        """Tell that the server ends."""
+        self._is_draining = True
 
     def routes(self) -> list[Route]:
         """What it serves."""
         return [
             Route("/", self._welcome),
             Route("/health", self._health),
+            Route("/ready", self._ready),
+            Route("/metrics", self._figures),
+            Route("/openapi.json", self._openapi),
             Route("/v1/voices", self._list_voices),
             Route("/v1/voices/{ident}", self._show_voice),
             Route("/v1/models", self._list_models),
@@ -61,30 +70,40 @@ class Rest:
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "healthy"})
 
+    async def _ready(self, request: Request) -> Response:
+        status = "not_ready" if self._is_draining else "ready"
+        return JSONResponse(
+            {"status": status, "model_path": self._models[0].id, "multi_model": False},
+            status_code=503 if self._is_draining else 200,
+        )
+
+    async def _figures(self, request: Request) -> Response:
+        return Response(self._metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def _openapi(self, request: Request) -> Response:
+        return JSONResponse(openapi.document(self._models[0]))
+
     async def _list_voices(self, request: Request) -> Response:
         query = request.query_params
-        limit = _whole(query.get("limit"), DEFAULT_PAGE)
-        offset = _whole(query.get("offset"), 0)
+        page = page_of(query)
+        if isinstance(page, Refusal):
+            return refusal_response(page)
         include_public = _FLAGS.get(query.get("include_public", "true").lower())
-        if limit is None or not 1 <= limit <= MAX_PAGE:
-            return _invalid(f"limit must be between 1 and {MAX_PAGE}")
-        if offset is None:
-            return _invalid("offset must be 0 or more")
         if include_public is None:
-            return _invalid("include_public must be true or false")
+            return refusal_response(invalid("include_public must be true or false"))
         try:
             voices = VoiceBook(await self._engine.voices())
         except BridgeError as error:
             logger.warning("the voices cannot be had: %s", error)
             return refusal_response(CATALOGUE_UNAVAILABLE)
-        page = voices.page(
-            limit=limit,
-            offset=offset,
+        found = voices.page(
+            limit=page.limit,
+            offset=page.offset,
             language=query.get("language"),
             category=query.get("category"),
             include_public=include_public,
         )
-        return JSONResponse(page.to_fields())
+        return JSONResponse(found.to_fields())
 
     async def _show_voice(self, request: Request) -> Response:
         try:
@@ -95,17 +114,12 @@ class Rest:
         if voice is None:
             return refusal_response(VOICE_NOT_FOUND)
         own = {"generative_voice_description": "", "pending_verification": False}
-        return JSONResponse(voice.to_fields() | own)
+        # The list may leave these out; here the SDK expects a text.
+        texts = {
+            "description": voice.description or "",
+            "sample_text": voice.sample_text or "",
+        }
+        return JSONResponse(voice.to_fields() | own | texts)
 
     async def _list_models(self, request: Request) -> Response:
         return JSONResponse({"models": [model.to_fields() for model in self._models]})
-
-
-def _whole(text: str | None, default: int) -> int | None:
-    if text is None:
-        return default
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None
-
-
-def _invalid(reason: str) -> Response:
-    return refusal_response(dataclasses.replace(INVALID_REQUEST, message=reason))

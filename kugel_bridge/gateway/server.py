@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from kugel_bridge.gateway.access import Access, KeyRing
 from kugel_bridge.gateway.engine import Engine
 from kugel_bridge.gateway.limits import Limits, NoLimits
+from kugel_bridge.gateway.orders import Order
+from kugel_bridge.gateway.usage import Ledger
 from kugel_bridge.kugelaudio.catalogue import Model
 from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.kugelaudio.messages import DEFAULT_MODEL
+from kugel_bridge.model.clock import SystemClock
 from kugel_bridge.model.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -27,8 +30,10 @@ _BACKLOG = 128
 class GatewayServer:
     """Serves the KugelAudio API on one port.
 
-    Raises ConfigurationError for a malformed key, and for a host that others can reach while
-    there are no keys.
+    Without `limits` there are none; `ledger` is what they count into. Raises
+    ConfigurationError for a malformed key, and for a host that others can reach while there are no
+    keys, unless it is to be `open_to_all`. With `faults`, even none, it can be told to misbehave;
+    on a loopback address only.
     """
 
     def __init__(
@@ -38,25 +43,45 @@ class GatewayServer:
         port: int,
         keys: Sequence[str],
         engine: Engine,
-        limits: Limits = NoLimits(),
+        limits: Limits | None = None,
+        ledger: Ledger | None = None,
+        open_to_all: bool = False,
         max_characters: int = MAX_CHARACTERS,
         grace_s: float = GRACE_S,
+        faults: Sequence[Order] | None = None,
     ) -> None:
         ring = KeyRing(keys)
-        if not ring and not is_loopback(host):
+        self._is_open = not ring and not is_loopback(host)
+        if self._is_open and not open_to_all:
             raise ConfigurationError(
-                f"gateway.host is {host!r}, which others can reach: set gateway.keys, "
-                "or use 127.0.0.1"
+                f"gateway.host is {host!r}, which others can reach: set gateway.keys, use "
+                "127.0.0.1, or set gateway.open_to_all = true if that is meant"
             )
-        self._access = Access(ring)
+        self._access = Access(ring, open_to_all=self._is_open)
         self._host = host
         self._wanted_port = port
         self._engine = engine
-        self._limits = limits
+        self._limits = NoLimits() if limits is None else limits
+        self._ledger = Ledger(None, SystemClock()) if ledger is None else ledger
         self._model = Model(DEFAULT_MODEL, "Kugel 3.5", "Most Natural", max_characters)
         self._grace_s = grace_s
         self._port: int | None = None
         self._is_up = asyncio.Event()
+        self._faults: Sequence[Order] | None = None
+        if faults is not None:
+            self.misbehave(faults)
+
+    def misbehave(self, faults: Sequence[Order]) -> None:
+        """Take faults on order from the next run on, beginning with these.
+
+        Raises ConfigurationError on an address that is not loopback.
+        """
+        if not is_loopback(self._host):
+            raise ConfigurationError(
+                f"gateway.host is {self._host!r}, and faults on order are for this machine only: "
+                "use 127.0.0.1, or leave out gateway.faults, --faults and --fault"
+            )
+        self._faults = faults
 
     @property
     def port(self) -> int:
@@ -81,24 +106,49 @@ class GatewayServer:
         Raises ConfigurationError if the address cannot be used or the extra is not installed.
         """
         try:
-            from kugel_bridge.gateway.app import application
+            from kugel_bridge.gateway.account import Account
+            from kugel_bridge.gateway.app import METERED_PATHS, application
+            from kugel_bridge.gateway.faults import Faults
             from kugel_bridge.gateway.generation import Generator
             from kugel_bridge.gateway.listener import Listener
+            from kugel_bridge.gateway.metrics import MeteredEngine, Metrics
             from kugel_bridge.gateway.rest import Rest
             from kugel_bridge.gateway.sockets import Sockets
+            from kugel_bridge.gateway.synthesis import Synthesis
         except ModuleNotFoundError as error:
             raise ConfigurationError(
                 f"the gateway needs {error.name}: pip install 'kugel-bridge[gateway]'"
             ) from error
-        generator = Generator(self._engine, max_characters=self._model.max_input_characters)
+        metrics = Metrics(METERED_PATHS)
+        engine = MeteredEngine(self._engine, metrics)
+        generator = Generator(engine, max_characters=self._model.max_input_characters)
         sockets = Sockets(generator, self._limits)
-        rest = Rest(self._engine, (self._model,))
-        listener = Listener(application(self._access, rest, sockets), self._is_up)
+        metrics.sockets_open = lambda: sockets.open
+        synthesis = Synthesis(generator, self._limits)
+        rest = Rest(engine, (self._model,), metrics)
+        account = Account(self._ledger)
+        faults = None if self._faults is None else Faults(self._faults)
+        listener = Listener(
+            application(self._access, rest, synthesis, account, sockets, metrics, faults),
+            self._is_up,
+        )
+
+        async def drain() -> None:
+            rest.drain()
+            synthesis.drain()
+            await sockets.drain(self._grace_s)
+
         with self._bound() as bound:
             self._port = bound.getsockname()[1]
-            logger.info("gateway on %s", self.url)
             try:
-                await listener.listen(bound, before_end=lambda: sockets.drain(self._grace_s))
+                logger.info("gateway on %s", self.url)
+                if self._is_open:
+                    logger.warning(
+                        "gateway.open_to_all: whoever reaches %s may use it, without a key",
+                        self.url,
+                    )
+                async with self._ledger:
+                    await listener.listen(bound, before_end=drain)
             finally:
                 self._is_up.clear()
                 self._port = None

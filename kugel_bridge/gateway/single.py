@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TypeVar
 
 from starlette.websockets import WebSocket
 
-from kugel_bridge.gateway.generation import FailedError, Generator
+from kugel_bridge.gateway.generation import FailedError, Generator, granted
 from kugel_bridge.gateway.limits import Limits
 from kugel_bridge.gateway.outlet import GoneError, Outlet
 from kugel_bridge.kugelaudio.codes import GENERATION_FAILED, INVALID_JSON, RATE_LIMITED, Refusal
 from kugel_bridge.kugelaudio.frames import WordTimings
-from kugel_bridge.kugelaudio.messages import Cancel, SpeechRequest, UpdateSettings, parse_message
+from kugel_bridge.kugelaudio.messages import (
+    BINARY_MESSAGE,
+    Cancel,
+    ClientMessage,
+    Settings,
+    SpeechRequest,
+    UpdateSettings,
+    parse_message,
+)
 from kugel_bridge.kugelaudio.session import ServerSession
 from kugel_bridge.model.errors import ProtocolError
 
@@ -22,7 +29,6 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 16
 """Requests that may wait on one socket; whoever sends more does not read the answers."""
 CLOSE_RESTARTING = 1012
-CLOSE_RATE_LIMITED = 4029
 
 
 class SingleSocket:
@@ -46,6 +52,9 @@ class SingleSocket:
         )
         self._is_idle = asyncio.Event()
         self._is_idle.set()
+        self._requests = 0
+        """In the queue."""
+        self._drops_next = False
         self._speaking: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
@@ -69,27 +78,28 @@ class SingleSocket:
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 return
-            try:
-                message = parse_message(event.get("text") or event.get("bytes") or "", settings)
-            except ProtocolError:
-                message = INVALID_JSON
+            message = _message(event.get("text"), settings)
             if isinstance(message, Cancel):
                 await self._cancel()
                 continue
             if isinstance(message, UpdateSettings):
                 settings = settings.updated(message.settings)
             self._is_idle.clear()
+            self._requests += isinstance(message, SpeechRequest)
             try:
                 self._waiting.put_nowait(message)
             except asyncio.QueueFull:
                 await self._outlet.say(RATE_LIMITED.to_json())
-                await self._outlet.close(CLOSE_RATE_LIMITED)
+                await self._outlet.close(RATE_LIMITED.close_code)
                 return
 
     async def _cancel(self) -> None:
         if self._speaking is not None and not self._speaking.done():
             # The worker answers, once nothing of the request can follow.
             self._speaking.cancel()
+        elif self._requests:
+            # It came in just before and its turn is now; what is cancelled must never be heard.
+            self._drops_next = True
         else:
             await self._outlet.say(self._session.interrupt())
 
@@ -108,6 +118,11 @@ class SingleSocket:
 
     async def _answer(self, request: SpeechRequest, tasks: asyncio.TaskGroup) -> None:
         self._session.begin(request)
+        self._requests -= 1
+        if self._drops_next:
+            self._drops_next = False
+            await self._outlet.say(self._session.interrupt())
+            return
         self._speaking = tasks.create_task(self._speak(request), name="gateway speech")
         await asyncio.wait([self._speaking])
         if self._speaking.cancelled():
@@ -127,10 +142,10 @@ class SingleSocket:
 
     async def _spoken(self, request: SpeechRequest) -> str:
         """Send the sound; the frame that ends the request comes back."""
-        voice = _granted(await self._generator.checked(request))
-        ticket = _granted(self._limits.begin(self._account))
+        voice = granted(await self._generator.checked(request))
+        ticket = granted(self._limits.begin(self._account))
         try:
-            _granted(ticket.spend(len(request.text)))
+            granted(ticket.spend(len(request.text)))
             made = await self._generator.make(request, voice, self._deliver)
             # On record before the client is told: what it was told then is never lost.
             await ticket.end(made.usage)
@@ -142,6 +157,8 @@ class SingleSocket:
             gen_ms=made.gen_ms,
             first_audio_ms=made.first_audio_ms,
             usage=made.usage,
+            source=made.source,
+            fallback=made.reason,
         )
 
     async def _deliver(self, piece: bytes | WordTimings) -> None:
@@ -156,10 +173,11 @@ class SingleSocket:
         await self._outlet.close(CLOSE_RESTARTING)
 
 
-_Granted = TypeVar("_Granted")
-
-
-def _granted(answer: _Granted | Refusal) -> _Granted:
-    if isinstance(answer, Refusal):
-        raise FailedError(answer)
-    return answer
+def _message(text: str | None, defaults: Settings) -> ClientMessage | Refusal:
+    """What a client said; None stands for a binary message."""
+    if text is None:
+        return BINARY_MESSAGE
+    try:
+        return parse_message(text, defaults)
+    except ProtocolError:
+        return INVALID_JSON

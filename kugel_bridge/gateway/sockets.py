@@ -9,11 +9,13 @@ from typing import Protocol
 
 from starlette.websockets import WebSocket
 
+from kugel_bridge.gateway.contexts import MultiSocket
 from kugel_bridge.gateway.gate import deny
 from kugel_bridge.gateway.generation import Generator
 from kugel_bridge.gateway.limits import Limits
 from kugel_bridge.gateway.outlet import Outlet
 from kugel_bridge.gateway.single import SingleSocket
+from kugel_bridge.gateway.turns import StreamSocket
 from kugel_bridge.kugelaudio.codes import Refusal
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ tells that the server ends."""
 
 PATHS: dict[str, MakeConversation] = {
     "/ws/tts": SingleSocket,
+    "/ws/tts/stream": StreamSocket,
+    "/ws/tts/multi": MultiSocket,
 }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kugel_bridge.kugelaudio.catalogue import Voice, VoicePage
 
@@ -60,7 +61,104 @@ class EspeakVoice:
 
     voice: Voice
     name: str
-    """For `espeak-ng -v`: language, plus, variant."""
+    """A voice as `de+f4`, for texts in its language, or only a variant as `+f4`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WyomingVoice:
+    """A voice of the catalogue that a Wyoming server speaks."""
+
+    voice: Voice
+    uri: str
+    """tcp://host:port"""
+    name: str | None
+    """As in the server's list; None = its choice for the language."""
+
+
+LocalVoice = EspeakVoice | WyomingVoice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceWish:
+    """A voice as people configure it: a new one, or changes to one there is. None = as it was."""
+
+    handle: str
+    id: int | None = None
+    name: str | None = None
+    languages: tuple[str, ...] | None = None
+    sex: str | None = None
+    description: str | None = None
+    espeak: str | None = None
+    wyoming: str | None = None
+    wyoming_voice: str | None = None
+
+
+class VoiceWishError(ValueError):
+    """A wish that cannot be fulfilled; its text says what would be right."""
+
+    def __init__(self, handle: str | None, key: str, remedy: str) -> None:
+        super().__init__(remedy)
+        self.handle = handle
+        """None where `key` is not one of a wish."""
+        self.key = key
+
+
+def line_up(wishes: Sequence[VoiceWish], hidden: Sequence[str]) -> tuple[LocalVoice, ...]:
+    """The catalogue: espeak-ng's voices, changed and added to, without the hidden ones.
+
+    `hidden` are handles, or numbers as text. Raises VoiceWishError.
+    """
+    voices: dict[str | None, LocalVoice] = {each.voice.handle: each for each in ESPEAK_VOICES}
+    for wish in wishes:
+        voices[wish.handle] = _fulfilled(wish, voices.get(wish.handle))
+    for ident in hidden:
+        # The first: a voice of one's own may have taken over the number of one that is hidden.
+        found = next((h for h, each in voices.items() if ident in (h, str(each.voice.id))), None)
+        if found is None:
+            raise VoiceWishError(
+                None, "hidden_voices", f"there is no voice {ident!r}; see `kugel-bridge voices`"
+            )
+        del voices[found]
+    owners: dict[int, str | None] = {}
+    for handle, each in voices.items():
+        if (number := each.voice.id) in owners:
+            wished = [wish.handle for wish in wishes if wish.handle in (handle, owners[number])]
+            other = owners[number] if wished[-1] == handle else handle
+            raise VoiceWishError(
+                wished[-1], "id", f"is taken by the voice {other!r}; choose another number"
+            )
+        owners[number] = handle
+    return tuple(voices.values())
+
+
+def _fulfilled(wish: VoiceWish, known: LocalVoice | None) -> LocalVoice:
+    if wish.handle.isdecimal():
+        raise VoiceWishError(wish.handle, "", "must not be a number only: it would look like an id")
+    if known is None and wish.id is None:
+        raise VoiceWishError(wish.handle, "id", "a new voice needs a number of its own")
+    if known is None and wish.espeak is None and wish.wyoming is None:
+        raise VoiceWishError(
+            wish.handle, "", "a new voice needs what speaks it: espeak or wyoming must be set"
+        )
+    spoken = () if wish.espeak is None else (wish.espeak.partition("+")[0].split("-")[0],)
+    base = known.voice if known else Voice(1, wish.handle, wish.handle, tuple(filter(None, spoken)))
+    wished: dict[str, Any] = {
+        "id": wish.id,
+        "name": wish.name,
+        "languages": wish.languages,
+        "sex": wish.sex,
+        "description": wish.description,
+    }
+    if known is None:
+        wished |= {"category": "premade", "quality": "low" if wish.espeak else "mid"}
+        wished |= {"is_public": True, "verified": True}
+    voice = replace(base, **{key: value for key, value in wished.items() if value is not None})
+    if wish.wyoming is not None:
+        return WyomingVoice(voice, wish.wyoming, wish.wyoming_voice)
+    if wish.espeak is not None:
+        return EspeakVoice(voice, wish.espeak)
+    assert known is not None
+    return replace(known, voice=voice)
 
 
 # Language, its English name, the number of its first voice, what a sample says. The numbers are
@@ -99,7 +197,8 @@ def _espeak_voices() -> tuple[EspeakVoice, ...]:
                 is_public=True,
                 verified=True,
             ),
-            name=f"{code}+{variant}",
+            # Only the variant: which of a language's voices is the best, speech knows.
+            name=f"+{variant}",
         )
         for code, language, first, sample in _LANGUAGES
         for sex, variant, step in _VARIANTS

@@ -1,10 +1,10 @@
-"""Turns the frames of one request into sound, and tells when a server's answer cannot be true."""
+"""Turns the frames of one request into sound and words, and tells when they cannot be true."""
 
 from __future__ import annotations
 
 from kugel_bridge.audio import g711
 from kugel_bridge.kugelaudio.codes import Refusal
-from kugel_bridge.kugelaudio.frames import AudioFrame, Frame, Interrupted
+from kugel_bridge.kugelaudio.frames import AudioFrame, Frame, Interrupted, WordTimings
 from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest
 from kugel_bridge.model.errors import ProtocolError, ServiceUnavailableError
 from kugel_bridge.model.pcm import PcmChunk, PcmFormat
@@ -14,21 +14,26 @@ LEAST_LIMIT_S = 10.0
 """Sound allowed for the shortest of texts."""
 LIMIT_PER_CHARACTER_S = 0.6
 """Ordinary speech takes 0.07 s a character; spelled letters and pauses come nearest to this."""
+LEAST_WORDS = 100
+WORDS_PER_CHARACTER = 10
+"""A long number makes a word for each digit; more than this comes from nothing that was said."""
 
 
 class Answer:
-    """The sound of one request, frame by frame; at most what its text can take to say."""
+    """What came of one request, frame by frame; at most what its text can take to say."""
 
     def __init__(self, request: SpeechRequest) -> None:
         self._asked = request.delivery[0]
         self._limit_s = LEAST_LIMIT_S + LIMIT_PER_CHARACTER_S * len(request.text) / request.speed
         self._received_s = 0.0
+        self._wants_words = request.word_timestamps
+        self._words_left = LEAST_WORDS + WORDS_PER_CHARACTER * len(request.text)
 
-    def add(self, frame: Frame | None) -> PcmChunk | None:
-        """The sound of a frame, None if it has none.
+    def add(self, frame: Frame | None) -> PcmChunk | WordTimings | None:
+        """The sound of a frame, or the words of sound before, if those were asked for; else None.
 
-        Raises the error that a refusal stands for, and ProtocolError for sound without end and
-        for G.711 that was not asked for, which would be noise.
+        Raises the error that a refusal stands for, and ProtocolError for sound or words without
+        end and for G.711 that was not asked for, which would be noise.
         """
         match frame:
             case AudioFrame():
@@ -37,6 +42,11 @@ class Answer:
                 if self._received_s > self._limit_s:
                     raise ProtocolError(f"more than {self._limit_s:.0f} s of sound for this text")
                 return chunk
+            case WordTimings() if self._wants_words:
+                self._words_left -= max(1, len(frame.words))
+                if self._words_left < 0:
+                    raise ProtocolError("more words than this text can have")
+                return frame
             case Refusal():
                 raise frame.as_error()
             case Interrupted():

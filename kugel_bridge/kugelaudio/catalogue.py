@@ -29,7 +29,7 @@ class Voice:
     """One entry of the catalogue."""
 
     id: int
-    """What to send as `voice_id`; never 0."""
+    """What to send as `voice_id`; 0 only for one of which nothing but the handle is known."""
     name: str
     handle: str | None = None
     """May be sent in place of the number."""
@@ -193,7 +193,12 @@ def models_from(fields: JsonObject) -> tuple[Model, ...]:
 
 
 def usage_from(fields: JsonObject) -> AccountUsage:
-    """Read an account's usage; raises ProtocolError where none of the fields is known."""
+    """Read an account's usage, with or without the envelope of `data` and `meta`.
+
+    Raises ProtocolError where none of the fields is known.
+    """
+    if isinstance(inside := fields.get("data"), dict):
+        fields = inside
     usage = AccountUsage(
         period_start=take_text(fields, "period_start"),
         period_end=take_text(fields, "period_end"),

@@ -8,6 +8,7 @@ trap", "Traps in the SDK").
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import ssl
@@ -16,7 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from kugel_bridge.kugelaudio.answer import Answer
 from kugel_bridge.kugelaudio.connection import Connection, Connector, LostError
-from kugel_bridge.kugelaudio.frames import Finished, Frame
+from kugel_bridge.kugelaudio.frames import Finished, Frame, WordTimings
 from kugel_bridge.kugelaudio.messages import SpeechRequest, Usage
 from kugel_bridge.kugelaudio.patience import Patience
 from kugel_bridge.kugelaudio.standing import Standing
@@ -134,6 +135,15 @@ class SpeechClient:
         Raises a BridgeError if there is none or if it breaks off. Closing the generator early
         drops the socket, so that nothing of this request can reach the next one.
         """
+        async with contextlib.aclosing(self.pieces(request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, PcmChunk):
+                    yield piece
+
+    async def pieces(
+        self, request: SpeechRequest
+    ) -> AsyncGenerator[PcmChunk | WordTimings | Usage, None]:
+        """Like `stream`, with the words if asked for, and at the end what the service charged."""
         request = dataclasses.replace(request, text=unicodedata.normalize("NFC", request.text))
         async with self._slots:
             # Out of reach is worth a try when somebody asks; a verdict is not.
@@ -146,9 +156,11 @@ class SpeechClient:
                 patience = self._patience_for(request)
                 connection, frame = await self._begin(request, patience)
                 while not isinstance(frame, Finished):
-                    if (chunk := answer.add(frame)) is not None:
+                    piece = answer.add(frame)
+                    if isinstance(piece, PcmChunk):
                         patience.heard()
-                        yield chunk
+                    if piece is not None:
+                        yield piece
                     frame = await _next_frame(connection, patience)
                 answer.end()
                 self._standing.spoke()
@@ -163,6 +175,9 @@ class SpeechClient:
                 if connection is not None:
                     self._give_back(connection)
                 self._wake.set()
+        # Whoever takes his time with it holds up nobody.
+        if frame.usage is not None:
+            yield frame.usage
 
     def _patience_for(self, request: SpeechRequest) -> Patience:
         total_s = len(request.text) / CHARACTERS_PER_S + GRACE_S

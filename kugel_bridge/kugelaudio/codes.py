@@ -91,6 +91,13 @@ CLOSE_ROWS: Mapping[int, CloseRow] = {
     4029: CloseRow(RateLimitedError, "too many requests"),
     4500: CloseRow(ServiceUnavailableError, "the model is down or overloaded"),
 }
+CLOSE_CODES: Mapping[str, int] = {
+    "UNAUTHORIZED": 4001,
+    "INSUFFICIENT_CREDITS": 4003,
+    "RATE_LIMITED": 4029,
+    "MODEL_UNAVAILABLE": 4500,
+}
+CLOSE_FAILED = 4000
 _UNKNOWN_CLOSE = CloseRow(ServiceUnavailableError, "the connection was closed")
 
 
@@ -112,7 +119,12 @@ class Refusal:
         text = f"{self.code or self.status or 'error'}: {self.message}"
         if self.request_id:
             text += f" (request {self.request_id})"
-        return _built(kind, text, self.retry_after_s)
+        return _built(kind, text, self.retry_after_s, self)
+
+    @property
+    def close_code(self) -> int:
+        """How a socket closes that ends with it; what has no code of its own counts as failed."""
+        return CLOSE_CODES.get(self.code or "", CLOSE_FAILED)
 
     def waiting(self, retry_after_s: float | None) -> Refusal:
         """This refusal, with a time to wait (s)."""
@@ -133,6 +145,17 @@ class Refusal:
         """The JSON text that `refusal_from` reads back; `context_id` if one context is meant."""
         of_context = {} if context_id is None else {"context_id": context_id}
         return write_object(self.to_fields() | of_context)
+
+
+class RefusedError(InvalidRequestError):
+    """The service will never take this request; `refusal` is what it said.
+
+    None where the error was told again later.
+    """
+
+    def __init__(self, message: str, refusal: Refusal | None = None) -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 INVALID_REQUEST = Refusal(400, "VALIDATION_ERROR", "Invalid request")
@@ -268,7 +291,11 @@ def _error_for_status(status: int | None) -> type[BridgeError]:
     return InvalidRequestError if 400 <= status <= 499 else ServiceUnavailableError
 
 
-def _built(kind: type[BridgeError], text: str, retry_after: float | None) -> BridgeError:
+def _built(
+    kind: type[BridgeError], text: str, retry_after: float | None, refusal: Refusal | None = None
+) -> BridgeError:
+    if kind is InvalidRequestError and refusal is not None:
+        return RefusedError(text, refusal)
     if issubclass(kind, RetryableError):
         return kind(text, retry_after_s=retry_after)
     return kind(text)

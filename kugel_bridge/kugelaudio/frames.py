@@ -27,6 +27,9 @@ from kugel_bridge.model.errors import ProtocolError
 MIN_RATE, MAX_RATE = 8_000, 48_000
 """Sample rates (Hz) that can be speech; anything else is a broken frame."""
 
+MAX_FALLBACK_CHARACTERS = 200
+"""Of the reason for a fallback: a line to read, whatever the error had to say."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioFrame:
@@ -113,6 +116,10 @@ class Finished:
     first_audio_ms: float | None = None
     speed: float | None = None
     usage: Usage | None = None
+    source: str = ""
+    """Who spoke; like `fallback` a field of our own server, which other clients ignore."""
+    fallback: str = ""
+    """Why no better source spoke."""
 
     def to_json(self) -> str:
         """The frame, with every field the API gives."""
@@ -132,7 +139,7 @@ class Finished:
         }
         if self.usage is not None:
             fields["usage"] = self.usage.to_fields()
-        return write_object(fields)
+        return write_object(fields | source_fields(self.source, self.fallback))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,12 @@ class SettingsUpdated:
     def to_json(self) -> str:
         """The frame."""
         return write_object({"settings_updated": True, "settings": self.settings.to_fields()})
+
+
+def source_fields(source: str, fallback: str) -> dict[str, str]:
+    """What a frame that ends something tells about who spoke; nothing that is not known."""
+    told = {"source": source, "fallback": fallback[:MAX_FALLBACK_CHARACTERS]}
+    return {name: value for name, value in told.items() if value}
 
 
 Frame = AudioFrame | WordTimings | Finished | Interrupted | SettingsUpdated | Refusal

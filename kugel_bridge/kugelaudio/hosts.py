@@ -6,12 +6,14 @@ Source: API reference, "Hosts, keys, authentication".
 from __future__ import annotations
 
 import ipaddress
+import socket
 import urllib.parse
 
 from kugel_bridge.model.errors import ConfigurationError
 
 _SOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 _HTTP_SCHEMES = {"http": "http", "https": "https"}
+_USUAL_PORTS = {"http": 80, "https": 443}
 
 
 def checked_key(api_key: str) -> str:
@@ -32,6 +34,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_same_server(base_url: str, host: str, port: int) -> bool:
+    """Whether a base URL leads to who listens on `host` and `port` of this machine."""
+    try:
+        parts = urllib.parse.urlsplit(base_url.strip())
+        aim, at = parts.hostname or "", parts.port or _USUAL_PORTS.get(parts.scheme)
+    except ValueError:
+        return False
+    if at != port:
+        return False
+    is_everywhere = host in ("", "0.0.0.0", "::")
+    ours = {host, socket.gethostname().lower()} if is_everywhere else {host}
+    return aim in ours or (is_loopback(aim) and (is_everywhere or is_loopback(host)))
 
 
 def http_url(base_url: str, path: str) -> str:

@@ -41,6 +41,7 @@ MIN_SPEED, MAX_SPEED = 0.8, 1.2
 MIN_CFG_SCALE, MAX_CFG_SCALE = 1.2, 2.5
 MAX_NEW_TOKENS = 2048
 MAX_HANDLE_CHARACTERS = 200
+MAX_DICTIONARIES = 50
 # fmt: off
 LANGUAGES = frozenset((
     "de", "en", "fr", "es", "it", "pt", "nl", "pl", "sv", "da", "no", "fi", "cs",
@@ -97,6 +98,17 @@ class Settings:
         }
 
 
+_OPTIONAL = (
+    "voice_id",
+    "output_format",
+    "language",
+    "temperature",
+    "project_id",
+    "dictionary_ids",
+    "speaker_prefix",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
     """One text to speak."""
@@ -116,6 +128,12 @@ class SpeechRequest:
     temperature: float | None = None
     max_new_tokens: int = MAX_NEW_TOKENS
     normalize: bool = True
+    project_id: int | None = None
+    """Whose dictionaries apply; None = nobody's."""
+    dictionary_ids: tuple[int, ...] | None = None
+    """Those of the project that apply; None = all that are active."""
+    speaker_prefix: bool | None = None
+    """None leaves it to the service, which has it on."""
 
     @property
     def delivery(self) -> tuple[Encoding, int]:
@@ -136,7 +154,7 @@ class SpeechRequest:
             "word_timestamps": self.word_timestamps,
             "speed": self.speed,
         }
-        for name in ("voice_id", "output_format", "language", "temperature"):
+        for name in _OPTIONAL:
             if (value := getattr(self, name)) is not None:
                 fields[name] = value
         return write_object(fields)
@@ -201,26 +219,44 @@ def parse_message(text: str | bytes, defaults: Settings = Settings()) -> ClientM
         if fields.get("cancel"):
             return Cancel()
         if "update_settings" in fields:
-            return _parse_update(fields["update_settings"])
+            return update_from(fields["update_settings"])
         return _parse_request(fields, defaults)
     except ProtocolError as error:
-        return _invalid(str(error))
+        return invalid(str(error))
 
 
-def _parse_update(fields: object) -> UpdateSettings | Refusal:
-    if not isinstance(fields, dict):
-        return _invalid("update_settings is not an object")
-    known = {item.name for item in dataclasses.fields(Settings)}
-    if fixed := sorted(set(fields) - known):
-        # Also sent for fields nobody knows: the sender has to learn that they had no effect.
-        return _invalid(f"{fixed[0][:40]!a} cannot be changed on an open socket")
-    settings = _settings_from(fields)
-    if isinstance(settings, Refusal):
-        return settings
-    return UpdateSettings(settings) if settings.to_fields() else _invalid("no setting given")
+def with_parameters(request: SpeechRequest, fields: JsonObject) -> SpeechRequest:
+    """`request` with everything that `fields` say besides the text; null leaves things as they are.
+
+    A socket whose configuration stays keeps a request without text to build on. Raises
+    ProtocolError, naming the field, for a value that cannot be used or contradicts another.
+    """
+    given: dict[str, Any] = {
+        "voice_id": _voice_from(fields),
+        "model_id": take_text(fields, "model_id") or take_text(fields, "model"),
+        "sample_rate": take_integer(fields, "sample_rate"),
+        "output_format": take_text(fields, "output_format"),
+        "word_timestamps": take_flag(fields, "word_timestamps"),
+        "speaker_prefix": take_flag(fields, "speaker_prefix"),
+        "project_id": take_integer(fields, "project_id"),
+        "dictionary_ids": _dictionaries_from(fields),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    changed = dataclasses.replace(request, **changes, **settings_from(fields).to_fields())
+    if changed.sample_rate not in SAMPLE_RATES:
+        raise ProtocolError(f"sample_rate must be one of {sorted(SAMPLE_RATES)}")
+    if changed.output_format is not None:
+        if changed.output_format not in OUTPUT_FORMATS:
+            raise ProtocolError(f"output_format must be one of {sorted(OUTPUT_FORMATS)}")
+        if changed.sample_rate not in (NATIVE_RATE, changed.delivery[1]):
+            raise ProtocolError("sample_rate contradicts output_format")
+    if changed.dictionary_ids and changed.project_id is None:
+        raise ProtocolError("dictionary_ids need a project_id")
+    return changed
 
 
-def _settings_from(fields: JsonObject) -> Settings | Refusal:
+def settings_from(fields: JsonObject) -> Settings:
+    """The settings among `fields`, in their ranges; raises ProtocolError, naming the field."""
     settings = Settings(
         cfg_scale=take_number(fields, "cfg_scale"),
         temperature=take_number(fields, "temperature"),
@@ -230,13 +266,13 @@ def _settings_from(fields: JsonObject) -> Settings | Refusal:
         normalize=take_flag(fields, "normalize"),
     )
     if settings.temperature is not None and not 0 <= settings.temperature <= 1:
-        return _invalid("temperature must be between 0 and 1")
+        raise ProtocolError("temperature must be between 0 and 1")
     if settings.speed is not None and not MIN_SPEED <= settings.speed <= MAX_SPEED:
-        return _invalid(f"speed must be between {MIN_SPEED} and {MAX_SPEED}")
+        raise ProtocolError(f"speed must be between {MIN_SPEED} and {MAX_SPEED}")
     if settings.max_new_tokens is not None and not 1 <= settings.max_new_tokens <= MAX_NEW_TOKENS:
-        return _invalid(f"max_new_tokens must be between 1 and {MAX_NEW_TOKENS}")
+        raise ProtocolError(f"max_new_tokens must be between 1 and {MAX_NEW_TOKENS}")
     if settings.language is not None and settings.language not in LANGUAGES:
-        return _invalid("language is not supported")
+        raise ProtocolError("language is not supported: two or three letters, as in 'de'")
     if settings.cfg_scale is not None:
         # The one value that the API clamps instead of refusing.
         clamped = min(MAX_CFG_SCALE, max(MIN_CFG_SCALE, settings.cfg_scale))
@@ -244,46 +280,59 @@ def _settings_from(fields: JsonObject) -> Settings | Refusal:
     return settings
 
 
+def update_from(fields: object) -> UpdateSettings | Refusal:
+    """The value of `update_settings`, the same on all sockets: some of the six, nothing else."""
+    if not isinstance(fields, dict):
+        return invalid("update_settings is not an object")
+    known = {item.name for item in dataclasses.fields(Settings)}
+    if fixed := sorted(set(fields) - known):
+        # Also sent for fields nobody knows: the sender has to learn that they had no effect.
+        return invalid(f"{fixed[0][:40]!a} cannot be changed on an open socket")
+    try:
+        settings = settings_from(fields)
+    except ProtocolError as error:
+        return invalid(str(error))
+    return UpdateSettings(settings) if settings.to_fields() else invalid("no setting given")
+
+
+def invalid(reason: str) -> Refusal:
+    """A refused message, with what was wrong with it."""
+    return dataclasses.replace(INVALID_REQUEST, message=f"Invalid request: {reason}")
+
+
 def _parse_request(fields: JsonObject, defaults: Settings) -> SpeechRequest | Refusal:
     text = take_text(fields, "text")
     if text is None or not text.strip():
         return TEXT_REQUIRED
-    voice = _voice_from(fields)
-    if isinstance(voice, Refusal):
-        return voice
-    settings = _settings_from(fields)
-    if isinstance(settings, Refusal):
-        return settings
-    rate = take_integer(fields, "sample_rate") or NATIVE_RATE
-    if rate not in SAMPLE_RATES:
-        return _invalid(f"sample_rate must be one of {sorted(SAMPLE_RATES)}")
-    output = take_text(fields, "output_format")
-    if output is not None:
-        if output not in OUTPUT_FORMATS:
-            return _invalid(f"output_format must be one of {sorted(OUTPUT_FORMATS)}")
-        if rate not in (NATIVE_RATE, OUTPUT_FORMATS[output][1]):
-            return _invalid("sample_rate contradicts output_format")
-    return SpeechRequest(
-        text=text,
-        voice_id=voice,
-        model_id=take_text(fields, "model_id") or take_text(fields, "model") or DEFAULT_MODEL,
-        sample_rate=rate,
-        output_format=output,
-        word_timestamps=take_flag(fields, "word_timestamps") or False,
-        **{"language": None, **defaults.updated(settings).to_fields()},
-    )
+    plain = dataclasses.replace(SpeechRequest(text, None, None), **defaults.to_fields())
+    request = with_parameters(plain, fields)
+    return MISSING_VOICE if request.voice_id is None else request
 
 
-def _voice_from(fields: JsonObject) -> int | str | Refusal:
-    voice = fields.get("voice_id")
-    if voice is None or voice == "":
-        return MISSING_VOICE
-    if isinstance(voice, str):
-        handle = take_text(fields, "voice_id") or ""
-        return handle if len(handle) <= MAX_HANDLE_CHARACTERS else _invalid("voice_id is too long")
+def _voice_from(fields: JsonObject) -> int | str | None:
+    if fields.get("voice_id") == "":
+        return None
+    if isinstance(fields.get("voice_id"), str):
+        handle = take_text(fields, "voice_id")
+        if handle and len(handle) > MAX_HANDLE_CHARACTERS:
+            raise ProtocolError("voice_id is too long")
+        return handle
     number = take_integer(fields, "voice_id")
-    return number if number is not None and number > 0 else _invalid("voice_id must be positive")
+    if number is not None and number < 1:
+        raise ProtocolError("voice_id must be positive")
+    return number
 
 
-def _invalid(reason: str) -> Refusal:
-    return dataclasses.replace(INVALID_REQUEST, message=f"Invalid request: {reason}")
+def _dictionaries_from(fields: JsonObject) -> tuple[int, ...] | None:
+    found = fields.get("dictionary_ids")
+    if found is None:
+        return None
+    # A boolean is an integer to Python.
+    if not isinstance(found, list) or not all(type(number) is int for number in found):
+        raise ProtocolError("dictionary_ids must be a list of numbers")
+    if len(found) > MAX_DICTIONARIES:
+        raise ProtocolError(f"dictionary_ids may name {MAX_DICTIONARIES} at most")
+    return tuple(found)
+
+
+BINARY_MESSAGE = invalid("a binary message, where the API takes text only")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import time
+import urllib.parse
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,10 @@ from kugel_bridge.kugelaudio.catalogue import (
     Voice,
     models_from,
     usage_from,
+    voice_from,
     voice_page_from,
 )
-from kugel_bridge.kugelaudio.codes import refusal_of_answer
+from kugel_bridge.kugelaudio.codes import RefusedError, refusal_of_answer
 from kugel_bridge.kugelaudio.hosts import checked_key, http_url
 from kugel_bridge.kugelaudio.wire import read_object
 from kugel_bridge.model.errors import (
@@ -72,6 +74,17 @@ class Catalogue:
                 if not page.voices or len(voices) >= page.total:
                     break
         return voices
+
+    async def voice(self, ident: int | str) -> Voice | None:
+        """One voice by number or handle, also one that the list leaves out."""
+        path = f"/v1/voices/{urllib.parse.quote(str(ident), safe='')}"
+        try:
+            async with self._session() as client:
+                return voice_from(await self._get(client, path))
+        except RefusedError as error:
+            if error.refusal is not None and error.refusal.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
 
     async def models(self) -> list[Model]:
         """The models that the service lists; older ones may still be asked for."""

@@ -127,9 +127,20 @@ class ServerSession:
         return timings.to_json()
 
     def finish(
-        self, *, samples: int, rate: int, gen_ms: float, first_audio_ms: float | None, usage: Usage
+        self,
+        *,
+        samples: int,
+        rate: int,
+        gen_ms: float,
+        first_audio_ms: float | None,
+        usage: Usage,
+        source: str = "",
+        fallback: str = "",
     ) -> str:
-        """The frame that ends the request; `samples` as the engine made them, at `rate` Hz."""
+        """The frame that ends the request; `samples` as the engine made them, at `rate` Hz.
+
+        `source` is who spoke, `fallback` why nobody better did.
+        """
         request = self._current()
         self._request = None
         return Finished(
@@ -141,6 +152,8 @@ class ServerSession:
             first_audio_ms=None if first_audio_ms is None else round(first_audio_ms, 1),
             speed=request.speed,
             usage=usage,
+            source=source,
+            fallback=fallback,
         ).to_json()
 
     def refuse(self, refusal: Refusal) -> str:

@@ -155,6 +155,7 @@ class MqttConnection:
             context=context,
             on_message=self._count_in,
             on_room=self._pump,
+            crowded=lambda: self._outbox.crowded,
         )
         try:
             welcome = await wire.open()
@@ -238,6 +239,8 @@ class MqttConnection:
         while wire is not None and wire.has_room and (message := self._outbox.take()) is not None:
             wire.send(message)
             self.published += 1
+        if wire is not None and not self._outbox.crowded:
+            wire.release()
         self._idle.set()
 
     def _call(self, callback: Callable[[], None]) -> None:

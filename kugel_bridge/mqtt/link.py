@@ -89,6 +89,7 @@ class MqttLink:
         self._tasks: asyncio.TaskGroup | None = None
         self._requests = 0
         self._told_retained: dict[str, None] = {}
+        self._errors = 0
         self.connection = MqttConnection(
             broker,
             Will(topics.availability, availability_payload(online=False)),
@@ -113,6 +114,11 @@ class MqttLink:
                 self._state_timer.cancel()
         if wrong is not None:
             raise wrong
+
+    @property
+    def errors(self) -> int:
+        """Faults of ours that were caught where a message was handled; each is in the log."""
+        return self._errors + self.connection.callback_errors
 
     # --- news ---------------------------------------------------------------------------
 
@@ -228,6 +234,7 @@ class MqttLink:
             else:
                 self._on_announcement(announcement, message.ack)
         except Exception:
+            self._errors += 1
             logger.exception("announcement %s was dropped by an error", announcement.id)
             self._refuse(refusal_of(announcement, "internal error; see the log"), message)
 
@@ -303,6 +310,7 @@ class MqttLink:
         except TimeoutError:
             return error_payload(f"no result after {REQUEST_TIMEOUT_S:g} s", transaction)
         except Exception:
+            self._errors += 1
             logger.exception("request %s failed", verb)
             return error_payload("internal error; the log has the details", transaction)
         finally:

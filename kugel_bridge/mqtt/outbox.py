@@ -7,8 +7,11 @@ from collections.abc import Iterable
 
 from kugel_bridge.mqtt.message import Outgoing
 
-MAX_EVENTS = 1_000
+MAX_EVENTS = 2_000
+"""A "clear" ends at once all that waits, by default a thousand."""
 MAX_EVENT_BYTES = 2 * 1024 * 1024
+CROWDED_AT = 100
+"""So many events leave in some tens of milliseconds. Who makes more has to wait for that."""
 
 
 class Outbox:
@@ -26,6 +29,11 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self._retained) + len(self._events)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether events are made faster than the broker takes them."""
+        return len(self._events) >= CROWDED_AT
 
     def put(self, message: Outgoing) -> None:
         """Take a message; a retained one replaces what waits for its topic."""

@@ -335,7 +335,8 @@ def _cleaned(
             text = clean(segment.text, segment.language or language)
             if not text.strip():
                 continue
-            segment = replace(segment, text=text)  # noqa: PLW2901  the same part, cleaned
+            if text != segment.text:
+                segment = replace(segment, text=text)  # noqa: PLW2901  the same part, cleaned
         kept.append(segment)
     if not any(isinstance(s, TextSegment | ChimeSegment | AlertSegment) for s in kept):
         raise RejectedError("there is nothing left to say after cleaning the text")

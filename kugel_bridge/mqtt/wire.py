@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from kugel_bridge.mqtt.bounded import BoundedClient
 from kugel_bridge.mqtt.broker import MAX_PACKET_BYTES, RECEIVE_MAXIMUM, Broker
 from kugel_bridge.mqtt.driver import PahoDriver
 from kugel_bridge.mqtt.message import Ack, MqttMessage, Outgoing, Will
@@ -54,13 +56,19 @@ class Wire:
         context: ssl.SSLContext | None,
         on_message: Callable[[MqttMessage], None],
         on_room: Callable[[], None],
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`on_message` and `on_room` (something sent was confirmed) are called on the loop."""
+        """`on_message` and `on_room` (something sent was confirmed) are called on the loop.
+
+        While it is `crowded`, no message is acknowledged until `release` is called: at our
+        receive maximum the broker delivers nothing more, and a flood cannot outrun its outcomes.
+        """
         self.version = version
         self.in_flight: dict[int, Outgoing] = {}
         """What was sent and is not confirmed, by paho's packet id."""
         self.unacked = 0
         """Messages from the broker that wait for our acknowledgement."""
+        self._crowded, self._held = crowded, deque[tuple[int, int]]()
         self._callback_errors = 0
         self._broker = broker
         self._on_message, self._on_room = on_message, on_room
@@ -182,11 +190,18 @@ class Wire:
         info = self._client.publish(message.topic, message.payload, qos, message.retain, properties)
         self.in_flight[info.mid] = message
 
+    def release(self) -> None:
+        """Send the acknowledgements that were held, in their order."""
+        while self._held and self.alive:
+            mid, qos = self._held.popleft()
+            self.unacked -= 1
+            self._client.ack(mid, qos)
+
     # --- login ----------------------------------------------------------------------------
 
     def _new_client(self, will: Will, context: ssl.SSLContext | None) -> Client:
         broker, five = self._broker, self.version is Version.MQTT_5
-        client = Client(
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2,
             client_id=broker.client_id,
             clean_session=None if five else False,
@@ -344,8 +359,9 @@ class Wire:
 
         def send() -> None:
             if self.alive:
-                self.unacked -= 1
-                self._client.ack(mid, qos)
+                self._held.append((mid, qos))
+                if not self._crowded():
+                    self.release()
 
         return Ack(send)
 

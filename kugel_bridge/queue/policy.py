@@ -161,6 +161,10 @@ class WaitingList:
             self._discard(entry)
         return entry
 
+    def withdraw(self, entry: Entry) -> None:
+        """Remove an entry of the list, as `peek` returned it."""
+        self._discard(entry)
+
     def peek(self, now: Instant) -> Entry | None:
         """The entry that `take` would return."""
         self._wake(now)

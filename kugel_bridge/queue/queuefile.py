@@ -1,4 +1,4 @@
-"""The queue file: opened safely, by one process at a time, and moved aside when it is damaged."""
+"""A database file of ours: opened safely, by one process at a time, moved aside when damaged."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kugel_bridge.model.errors import StorageError
@@ -24,8 +25,22 @@ _SUFFIXES = ("", "-wal", "-shm")
 _ASIDE = ".aside-"
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a file holds."""
+
+    schema: str
+    """Statements that make the tables."""
+    version: int
+    setting: str
+    """The key of the configuration that says where the file lies."""
+
+
+QUEUE = Layout(SCHEMA, SCHEMA_VERSION, "queue.path")
+
+
 class InUseError(StorageError):
-    """Another process has the queue file."""
+    """Another process has the file."""
 
 
 class DamagedError(StorageError):
@@ -33,10 +48,10 @@ class DamagedError(StorageError):
 
 
 class Lock:
-    """Keeps a second process away from the queue file; a killed process leaves none behind."""
+    """Keeps a second process away from the file; a killed process leaves none behind."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, setting: str = QUEUE.setting) -> None:
+        self._path, self._setting = path, setting
         self._fd: int | None = None
 
     def take(self) -> None:
@@ -53,8 +68,8 @@ class Lock:
         except BlockingIOError as error:
             os.close(fd)
             raise InUseError(
-                f"another kugel-bridge uses {self._path}; stop it, or set queue.path to a file"
-                " of this one's own"
+                f"another kugel-bridge uses {self._path}; stop it, or set {self._setting} to a"
+                " file of this one's own"
             ) from error
         except OSError:
             os.close(fd)
@@ -73,14 +88,14 @@ def connect(path: Path) -> sqlite3.Connection:
     return _connected(path.absolute().as_uri())
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check the file and make it a queue whose rows are durable at COMMIT.
+def prepare(connection: sqlite3.Connection, path: Path, layout: Layout = QUEUE) -> None:
+    """Check the file and give it its tables; its rows are durable at COMMIT.
 
     Raises DamagedError for what cannot be read, StorageError for a file that belongs to another
     program, sqlite3.Error or OSError for trouble with the disk.
     """
     try:
-        _check(connection, path)
+        _check(connection, path, layout)
         # FULL: with NORMAL a power cut takes rows back that were promised.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -88,9 +103,9 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         if _user_version(connection) == 0:
             with transaction(connection):
-                for statement in SCHEMA.split(";"):
+                for statement in layout.schema.split(";"):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                connection.execute(f"PRAGMA user_version = {layout.version}")
             _sync_folder(path.parent)
     except sqlite3.DatabaseError as error:
         if is_damage(error):
@@ -207,13 +222,13 @@ def _checked(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _check(connection: sqlite3.Connection, path: Path, layout: Layout) -> None:
     version = _user_version(connection)
-    if version > SCHEMA_VERSION:
+    if version > layout.version:
         raise DamagedError(f"{path} was written by a newer kugel-bridge (format {version})")
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if version == 0 and tables:
-        raise StorageError(f"{path} is the database of another program; set queue.path")
+        raise StorageError(f"{path} is the database of another program; set {layout.setting}")
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
         raise DamagedError(f"{path} is damaged: {verdict}")

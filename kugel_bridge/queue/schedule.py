@@ -46,6 +46,8 @@ class Schedule(Generic[Item]):
 
     def discard(self, item: Item) -> None:
         """Take it out, if it is there."""
+        if not self._items:
+            return
         place = self._time_of(item), item.order
         # A tuple sorts before a longer one that begins with it.
         at = bisect_left(self._items, place)

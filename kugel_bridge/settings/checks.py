@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from kugel_bridge.gateway.voices import VoiceWishError
+from kugel_bridge.kugelaudio.hosts import is_same_server
 from kugel_bridge.model.errors import ConfigurationError
 from kugel_bridge.mqtt.topics import Topics
 from kugel_bridge.settings.not_yet import refusals
@@ -34,6 +36,10 @@ def found_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterat
             yield Problem(path, shown(path, file), remedy, origin_of(path, origins))
     yield from _topic_problems(settings, origins)
     yield from _card_problems(settings, origins)
+    yield from _voice_problems(settings, origins)
+    if settings.gateway.engine == "upstream" and (remedy := upstream_problem(settings)):
+        path = ("gateway", "engine")
+        yield Problem(path, shown(path, "upstream"), remedy, origin_of(path, origins))
 
 
 def found_warnings(
@@ -50,6 +56,30 @@ def found_warnings(
         yield f"{file} holds {', '.join(secret)} and everybody may read it; run `chmod 600 {file}`"
     if settings.cloud.sends_key_in_clear:
         yield f"cloud.base_url = {settings.cloud.base_url}: the key crosses the network unencrypted"
+    gateway = settings.gateway
+    if gateway.enabled and gateway.open_to_all and not gateway.keys:
+        yield f"gateway.open_to_all: everybody who reaches {gateway.host} may use it; set keys"
+
+
+def upstream_problem(settings: Settings, host: str | None = None, port: int | None = None) -> str:
+    """Why a gateway cannot ask the service of [cloud]; empty if it can.
+
+    `host` and `port` are where it will listen, if not as configured.
+    """
+    cloud, gateway = settings.cloud, settings.gateway
+    if not cloud.enabled:
+        return (
+            "needs a service to ask; set cloud.api_key, $KUGELAUDIO_API_KEY or cloud.base_url, "
+            'or choose "local"'
+        )
+    host = gateway.host if host is None else host
+    port = gateway.port if port is None else port
+    if is_same_server(cloud.effective_base_url, host, port):
+        return (
+            f"would ask itself: cloud.base_url = {cloud.effective_base_url} is this gateway's own "
+            "address; set it to the service's, or remove it"
+        )
+    return ""
 
 
 def _topic_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
@@ -73,6 +103,19 @@ def _card_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterat
         except ConfigurationError as error:
             path = ("zones", name, "sink")
             yield Problem(path, shown(path, str(zone.sink)), str(error), origin_of(path, origins))
+
+
+def _voice_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
+    try:
+        settings.gateway.line_up()
+    except VoiceWishError as error:
+        above = () if error.handle is None else ("voices", error.handle)
+        path: KeyPath = tuple(filter(None, ("gateway", *above, error.key)))
+        value = (
+            settings.gateway.voices[error.handle].id if error.key == "id" and error.handle else None
+        )
+        text = "" if value is None else shown(path, value)
+        yield Problem(path, text, str(error), origin_of(path, origins))
 
 
 def _cannot_be_used(file: Path) -> str:

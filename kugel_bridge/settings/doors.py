@@ -7,16 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from kugel_bridge.gateway.voices import LocalVoice, VoiceWish, line_up
 from kugel_bridge.kugelaudio.hosts import is_loopback
+from kugel_bridge.settings.places import usage_path
 from kugel_bridge.settings.values import (
     AsList,
     FilePath,
     Port,
     Section,
+    Slug,
     Topic,
     Whole,
     Words,
 )
+from kugel_bridge.settings.voice import VoiceEntry
 
 MQTT_PORT = 1883
 MQTT_TLS_PORT = 8883
@@ -104,34 +108,89 @@ class Gateway(Section):
 
     enabled: bool = Field(default=False, description="Serve it from the daemon.")
     host: str = Field(
-        default="127.0.0.1", min_length=1, description="Address to listen on; others need keys."
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on; others need keys, or open_to_all.",
     )
     port: Port = Field(default=8780, description="Port to listen on.")
     keys: Annotated[list[SecretStr], AsList, AfterValidator(_gateway_keys)] = Field(
         default=[],
         description='Keys that are let in, plain or as "sha256:<hex digest>"; none = no check.',
     )
-    engine: Literal["local", "upstream"] = Field(
-        default="local", description="Where its sound comes from: local (the local engine)."
+    open_to_all: bool = Field(
+        default=False, description="Let everybody in who can reach host, without any key."
     )
-    requests_per_minute: Annotated[Whole, Field(ge=1)] = Field(
-        default=60, description="Syntheses each key may begin per minute."
+    engine: Literal["local", "upstream"] = Field(
+        default="local",
+        description="Where its sound comes from: local (the local engine), or upstream "
+        "(the service of [cloud], through the phrase cache).",
+    )
+    fallback: bool = Field(
+        default=True,
+        description="With upstream: let the local engine speak what the service cannot say now.",
+    )
+    hidden_voices: Annotated[list[Annotated[str, Field(coerce_numbers_to_str=True)]], AsList] = (
+        Field(default=[], description="Voices that are not offered, as numbers or handles.")
+    )
+    voices: dict[Slug, VoiceEntry] = Field(
+        default={}, description="Voices of one's own, by handle."
+    )
+    requests_per_minute: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+        default=1200, description="Texts each key may have spoken within any minute."
     )
     concurrent_generations: Annotated[Whole, Field(ge=1)] = Field(
-        default=5, description="Syntheses each key may have under way."
+        default=20, description="Texts each key may have under way."
     )
     connections: Annotated[Whole, Field(ge=1)] = Field(
-        default=50, description="WebSocket connections each key may hold."
+        default=200, description="WebSocket connections each key may hold."
+    )
+    characters_per_day: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None,
+        description="Characters each key may have spoken per day; no budget if not set.",
+        examples=[100_000],
     )
     characters_per_request: Annotated[Whole, Field(ge=1, le=15_800)] = Field(
         default=10_000, description="Longest text of one request."
     )
+    usage_path: FilePath = Field(
+        default_factory=usage_path,
+        description="Database of what each key has used; beside the queue's if not set.",
+        examples=["/var/lib/kugel-bridge/usage.db"],
+    )
+    faults: bool = Field(
+        default=False,
+        description="Take orders to misbehave at /faults, for testing clients; on loopback only.",
+    )
+
+    def line_up(self) -> tuple[LocalVoice, ...]:
+        """The voices of the local engine; raises VoiceWishError."""
+        wishes = [
+            VoiceWish(
+                handle=handle,
+                id=entry.id,
+                name=entry.name,
+                languages=None if entry.languages is None else tuple(entry.languages),
+                sex=entry.sex,
+                description=entry.description,
+                espeak=entry.espeak,
+                wyoming=entry.wyoming,
+                wyoming_voice=entry.wyoming_voice,
+            )
+            for handle, entry in self.voices.items()
+        ]
+        # Upstream's voices can be hidden too, and are not known here.
+        return line_up(wishes, [] if self.engine == "upstream" else self.hidden_voices)
 
     @model_validator(mode="after")
     def _guarded(self) -> Gateway:
-        if not self.keys and not is_loopback(self.host):
+        if not self.keys and not self.open_to_all and not is_loopback(self.host):
             raise ValueError(
                 f"would be open to everybody on {self.host}; set gateway.keys, "
+                'gateway.host = "127.0.0.1", or gateway.open_to_all = true if that is meant'
+            )
+        if self.faults and not is_loopback(self.host):
+            raise ValueError(
+                f"would let others on {self.host} order faults; set gateway.faults = false, "
                 'or gateway.host = "127.0.0.1"'
             )
         return self

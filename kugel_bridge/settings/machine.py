@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from kugel_bridge.settings.places import cache_directory, device_id, queue_path
 from kugel_bridge.settings.values import FilePath, Section, Slug, Slugs, Whole
+from kugel_bridge.settings.voice import WyomingUri
 
 
 def _lowercase(value: Any) -> Any:
@@ -72,10 +73,12 @@ class Local(Section):
     """The voice that needs no internet."""
 
     engine: Literal["auto", "espeak-ng", "wyoming", "none"] = Field(
-        default="auto", description="auto (what is installed), espeak-ng or none."
+        default="auto", description="auto (what is installed), espeak-ng, wyoming or none."
     )
-    wyoming_uri: str | None = Field(
-        default=None, description="A Wyoming server.", examples=["tcp://127.0.0.1:10200"]
+    wyoming_uri: WyomingUri | None = Field(
+        default=None,
+        description="The server for the engine wyoming; its voices have one speed.",
+        examples=["tcp://127.0.0.1:10200"],
     )
     voice: str | None = Field(
         default=None,
@@ -83,6 +86,19 @@ class Local(Section):
         description="Its voice; chosen by language if not set.",
         examples=["en-gb"],
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Local:
+        if self.engine == "wyoming" and self.wyoming_uri is None:
+            raise ValueError(
+                'has the engine wyoming but no server; set local.wyoming_uri = "tcp://host:port"'
+            )
+        if self.engine != "wyoming" and self.wyoming_uri is not None:
+            raise ValueError(
+                f"has wyoming_uri but the engine {self.engine}; "
+                'set local.engine = "wyoming", or remove local.wyoming_uri'
+            )
+        return self
 
 
 class Log(Section):

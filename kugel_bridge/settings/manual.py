@@ -9,13 +9,14 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, SecretStr
 
 from kugel_bridge.settings.house import Alert, Level, Phrase, Zone
 from kugel_bridge.settings.not_yet import is_not_yet
 from kugel_bridge.settings.tree import Settings, fields
+from kugel_bridge.settings.voice import VoiceEntry
 
 COLUMNS = 98
 
@@ -23,6 +24,7 @@ _SAMPLES: Mapping[str, tuple[type[BaseModel], str]] = {
     "zones": (Zone, "main"),
     "alerts": (Alert, "smoke"),
     "phrases": (Phrase, "door"),
+    "gateway": (VoiceEntry, "voices.anna"),
 }
 """Sections with names of the user's, and a name for the sample."""
 
@@ -68,8 +70,8 @@ def entries() -> Iterator[Entry]:
         ):
             yield from _of(default, name)
         if name in _SAMPLES:
-            kind, _ = _SAMPLES[name]
-            yield from _of(kind, f"{name}.<name>")
+            kind, sample = _SAMPLES[name]
+            yield from _of(kind, _any_name(name, sample, "<name>"))
 
 
 def example_file() -> str:
@@ -129,9 +131,16 @@ def toml_key(key: str) -> str:
     )
 
 
+def _any_name(section: str, sample: str, name: str) -> str:
+    """The path of a table with a name of the user's, as `zones.<name>`."""
+    return ".".join([section, *sample.split(".")[:-1], name])
+
+
 def _of(section: BaseModel | type[BaseModel], name: str) -> Iterator[Entry]:
     for field, info in fields(section).items():
         key = info.alias or field
+        if get_origin(info.annotation) is dict:
+            continue  # tables with names of the user's have a sample of their own
         if isinstance(section, BaseModel):
             default = getattr(section, field)
         else:
@@ -172,7 +181,14 @@ def _name_of(section: BaseModel | type[BaseModel]) -> str:
     for name, info in fields(Settings).items():
         if info.annotation is kind:
             return name
-    return next((f"{name}.any" for name, (other, _) in _SAMPLES.items() if other is kind), "")
+    return next(
+        (
+            _any_name(name, sample, "any")
+            for name, (other, sample) in _SAMPLES.items()
+            if other is kind
+        ),
+        "",
+    )
 
 
 def _summary(name: str, default: Any, description: str | None) -> str:

@@ -26,6 +26,11 @@ def queue_path() -> Path:
     return state_directory() / "queue.db"
 
 
+def usage_path() -> Path:
+    """The database of what the gateway's keys have used."""
+    return state_directory() / "usage.db"
+
+
 def alerts_directory() -> Path:
     """Where the sound of stored alerts is kept."""
     return state_directory() / "alerts"

@@ -140,13 +140,13 @@ class PhraseCache:
 
     async def lookup(self, key: PhraseKey) -> CachedPhrase | None:
         """The phrase, whole and verified; None if it is not there, or not there in time."""
-        shelf = self._shelf
-        found = None if shelf is None else shelf.recall.get(key.digest)
+        shelf, digest = self._shelf, key.digest
+        found = None if shelf is None else shelf.recall.get(digest)
         # Behind a call that is already late there is nothing to wait for.
         if found is None and shelf is not None and self._reader.busy_s < self._lookup_timeout_s:
             try:
                 async with asyncio.timeout(self._lookup_timeout_s):
-                    found = await self._safely(self._reader.call(self._find, shelf, key.digest))
+                    found = await self._safely(self._reader.call(self._find, shelf, digest))
             except TimeoutError:
                 self._fail(StorageError(f"a lookup took over {self._lookup_timeout_s} s"))
         if found is None:
@@ -155,7 +155,8 @@ class PhraseCache:
         self._counts.hits += 1
         self._well()
         used = Use(1, self._clock.now().wall_s)
-        self._uses[key.digest] = self._uses.get(key.digest, Use()) + used
+        known = self._uses.get(digest)
+        self._uses[digest] = used if known is None else known + used
         return found
 
     async def contains(self, key: PhraseKey) -> bool:

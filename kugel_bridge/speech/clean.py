@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from kugel_bridge.speech.markdown import without_markdown
-from kugel_bridge.speech.markup import mended, pause_s, pieces
+from kugel_bridge.speech.markup import mended, pieces
 
 MAX_PASSES = 8
 """What one pass uncovers (a tag in an entity, a link in a link) the next one takes away.
@@ -55,28 +55,6 @@ def cleaned(text: str, language: str, words: Mapping[str, str]) -> str:
         said = _pass(text, _word_list(language, tuple(words.items())))
         text = said if said == text or _is_plain(said) else _settled(said)
     return text if _is_spoken(text) else ""
-
-
-def plain(text: str) -> str:
-    """A cleaned text for an engine without markup.
-
-    A break and the end of a paragraph become a mark that pauses, spelled letters stand apart,
-    and a prosody's words stay.
-    """
-    out: list[str] = []
-    for piece, is_tag in pieces(text):
-        if not is_tag:
-            out.append(piece)
-        elif piece.startswith("<break"):
-            before = "".join(out[-2:]).rstrip()
-            out[-2:] = [before, _pause_mark(before, pause_s(piece))]
-        elif piece.startswith("<spell"):
-            letters = piece[piece.index(">") + 1 : piece.rindex("<")]
-            out.append(" " + " ".join(letters.upper().replace(" ", "")) + " ")
-    lines = [_BLANKS.sub(" ", line).strip() for line in "".join(out).split("\n")]
-    # Without a mark an engine runs a heading into what follows it.
-    ended = [line if not line[-1:].isalnum() else line + "." for line in lines[:-1]]
-    return _BLANK_BEFORE_MARK.sub("", "\n".join([*ended, lines[-1]])).strip()
 
 
 def _is_plain(text: str) -> bool:
@@ -161,12 +139,6 @@ def _is_spoken(text: str) -> bool:
             if unicodedata.category(character) in ("Sc", "So"):
                 return True
     return False
-
-
-def _pause_mark(before: str, seconds: float) -> str:
-    if seconds <= 0 or not before[-1:].isalnum():
-        return " "
-    return "; " if seconds >= 0.4 else ", "  # a comma lasts about 0.2 s
 
 
 @lru_cache(maxsize=64)

@@ -77,24 +77,31 @@ class CloudSource:
         return known
 
     def _key(self, utterance: Utterance) -> PhraseKey:
-        request = self.request(utterance)
-        return PhraseKey(
-            text=request.text,
-            source=self._origin,
-            voice=str(request.voice_id or ""),
-            model=request.model_id,
-            language=request.language or "",
-            speed=request.speed,
-            format=PcmFormat(request.sample_rate),
-            cfg_scale=request.cfg_scale,
-            temperature=request.temperature,
-            max_new_tokens=request.max_new_tokens,
-            normalize=request.normalize,
-        )
+        return phrase_key(self.request(utterance), self._origin)
 
     def stream(self, utterance: Utterance) -> AsyncGenerator[PcmChunk, None]:
         """The sound as it arrives; one attempt. Raises the BridgeErrors of the client."""
         return self._client.stream(self.request(utterance))
+
+
+def phrase_key(request: SpeechRequest, origin: str) -> PhraseKey:
+    """The phrase that a request is for a service; `origin` says which."""
+    return PhraseKey(
+        text=request.text,
+        source=origin,
+        voice=str(request.voice_id or ""),
+        model=request.model_id,
+        language=request.language or "",
+        speed=request.speed,
+        format=PcmFormat(request.sample_rate),
+        cfg_scale=request.cfg_scale,
+        temperature=request.temperature,
+        max_new_tokens=request.max_new_tokens,
+        normalize=request.normalize,
+        project_id=request.project_id,
+        dictionary_ids=request.dictionary_ids,
+        speaker_prefix=request.speaker_prefix,
+    )
 
 
 def _voice_id(voice: str | int | None) -> str | int | None:

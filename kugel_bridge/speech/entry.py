@@ -13,8 +13,8 @@ from kugel_bridge.speech.phrase import PhraseKey
 VERSION = 1
 MAX_BYTES = 64 * 1024 * 1024
 """About 22 minutes of speech; a text of the longest kind takes seven."""
-CHUNK_S = 0.2
-"""Pieces in which an entry is handed out; the first is at the loudspeaker that much sooner."""
+CHUNK_S = 0.25
+"""Pieces in which an entry is handed out; one is enough for the player to start."""
 
 _MAGIC = b"KBPHRASE"
 _FIELDS = struct.Struct("<8sHBBIQII32s")
@@ -63,6 +63,7 @@ def description(key: PhraseKey, stored_s: float) -> dict[str, object]:
         "speed": key.speed,
         "source": key.source,
         "stored_s": round(stored_s),
+        **key.unusual(),
     }
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 
-from kugel_bridge.speech.clean import plain
+from kugel_bridge.speech.reading import Passage
 
 FALLBACK = "en"
 """There in every espeak-ng."""
@@ -21,7 +24,24 @@ _VOICES = {
     "iw": "he",
 }
 """Only where it is not the language's own code."""
+_LETTERS = re.compile(r"(?<![^\s,])[^\s,](?: [^\s,](?![^\s,]))*(?![^\s,])")
+"""Signs that stand alone, blanks between them."""
 _VOICE = re.compile(r"(?P<language>[A-Za-z][A-Za-z0-9-]{0,39})?(?P<variant>\+[A-Za-z0-9_-]{1,39})?")
+
+
+@dataclass(frozen=True, slots=True)
+class EspeakInput:
+    """What to hand to espeak-ng."""
+
+    text: str
+    is_ssml: bool
+    places: Sequence[int]
+    """For each character its place in the passage's text."""
+
+
+def is_voice(name: str) -> bool:
+    """Whether it looks like a voice of espeak-ng, `de+f4`, or a variant, `+f4`."""
+    return bool(name) and _VOICE.fullmatch(name) is not None
 
 
 def voice_for(language: str, wish: str | None) -> str:
@@ -46,9 +66,31 @@ def words_per_minute(speed: float) -> int:
     return int(min(_MAX_WPM, max(_MIN_WPM, WORDS_PER_MINUTE * speed)))
 
 
-def speakable(text: str) -> str:
-    """The text without markup, and without the two brackets that begin phonemes."""
-    text = plain(text)
-    while "[[" in text:
-        text = text.replace("[[", "[ [")
-    return text + "\n"
+def input_for(passage: Passage) -> EspeakInput:
+    """The passage in espeak-ng's own terms.
+
+    Only spelled letters need markup there: `a` alone is a word in many languages. Numbers and
+    abbreviations are always read as the voice's language reads them; espeak-ng has no switch.
+    """
+    text = passage.text.replace("[[", "[ ")  # they would begin phonemes
+    if not passage.is_spelled:
+        return EspeakInput(text, is_ssml=False, places=range(len(text)))
+    out: list[str] = []
+    places: list[int] = []
+
+    def add(piece: str, at: int) -> None:
+        out.append(piece)
+        places.extend([at] * len(piece))
+
+    end = 0
+    for match in [*_LETTERS.finditer(text), None]:
+        start, stop = match.span() if match else (len(text), len(text))
+        for at in range(end, start):
+            add(escape(text[at]), at)
+        if match:
+            add('<say-as interpret-as="characters">', start)
+            for at in range(start, stop):
+                add(escape(text[at]), at)
+            add("</say-as>", stop - 1)
+        end = stop
+    return EspeakInput("".join(out), is_ssml=True, places=places)

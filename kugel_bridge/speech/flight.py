@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from kugel_bridge.model.errors import BridgeError, ServiceUnavailableError
 from kugel_bridge.model.pcm import PcmChunk
@@ -15,13 +15,16 @@ from kugel_bridge.speech.recording import Recording
 
 logger = logging.getLogger(__name__)
 
+Piece = TypeVar("Piece")
+"""What a flight carries: PcmChunk, and what an engine tells beside it, as the words."""
+
 MAX_AHEAD = 4 * 1024 * 1024
 """Bytes of one generation held in memory: 87 s of speech."""
 LATE_S = 15.0
 """How long a generation that came too late to be heard may take to reach the cache."""
 
 
-class Flight:
+class Flight(Generic[Piece]):
     """Sound under way from the cloud: read as fast as it comes, kept for each of its listeners.
 
     All listeners get all of it from the start. Once more than `max_ahead` bytes are held, what
@@ -33,17 +36,17 @@ class Flight:
 
     def __init__(
         self,
-        sound: AsyncGenerator[PcmChunk, None],
+        sound: AsyncGenerator[Piece, None],
         recording: Recording | None,
         *,
         max_ahead: int = MAX_AHEAD,
     ) -> None:
         self._sound, self._recording = sound, recording
         self._max_ahead = max_ahead
-        self._chunks: deque[PcmChunk] = deque()
+        self._pieces: deque[Piece] = deque()
         self._dropped = 0
         self._held = 0
-        self._listeners: set[Listener] = set()
+        self._listeners: set[Listener[Piece]] = set()
         self._is_over = False
         self._error: BridgeError | None = None
         self._changed = asyncio.Event()
@@ -64,7 +67,7 @@ class Flight:
         """Whether anybody waits for it."""
         return bool(self._listeners)
 
-    def join(self) -> Listener:
+    def join(self) -> Listener[Piece]:
         """A new listener; it has to be closed."""
         assert self.can_join
         listener = Listener(self)
@@ -110,14 +113,15 @@ class Flight:
         return is_whole
 
     async def _generate(self) -> None:
-        async for chunk in self._sound:
-            if not chunk.frames:
-                continue
-            if self._recording is not None:
-                self._recording.add(chunk)
+        async for piece in self._sound:
+            if isinstance(piece, PcmChunk):
+                if not piece.frames:
+                    continue
+                if self._recording is not None:
+                    self._recording.add(piece)
             await self._room()
-            self._chunks.append(chunk)
-            self._held += len(chunk.data)
+            self._pieces.append(piece)
+            self._held += _size(piece)
             self._tell()
 
     async def _room(self) -> None:
@@ -125,21 +129,21 @@ class Flight:
         while self._held >= self._max_ahead:
             positions = [listener.position for listener in self._listeners]
             # Without listeners only the cache wants it: nothing needs to be held.
-            common = min(positions, default=self._dropped + len(self._chunks))
+            common = min(positions, default=self._dropped + len(self._pieces))
             while self._dropped < common and self._held >= self._max_ahead // 2:
-                self._held -= len(self._chunks.popleft().data)
+                self._held -= _size(self._pieces.popleft())
                 self._dropped += 1
             if self._held < self._max_ahead:
                 return
             self._changed.clear()
             await self._changed.wait()
 
-    async def _next(self, listener: Listener) -> PcmChunk | None:
+    async def _next(self, listener: Listener[Piece]) -> Piece | None:
         """What `listener` has not had yet; None at the end. Raises the generation's BridgeError."""
         while True:
             index = listener.position - self._dropped
-            if index < len(self._chunks):
-                return self._chunks[index]
+            if index < len(self._pieces):
+                return self._pieces[index]
             if self._is_over:
                 if self._error is not None:
                     raise self._error
@@ -151,7 +155,7 @@ class Flight:
         if self._held >= self._max_ahead:
             self._changed.set()
 
-    def _left(self, listener: Listener, *, was_late: bool) -> None:
+    def _left(self, listener: Listener[Piece], *, was_late: bool) -> None:
         self._listeners.discard(listener)
         self._changed.set()
         if self._listeners or self._is_over:
@@ -170,11 +174,11 @@ class Flight:
             listener.news.set()
 
 
-class Listener(AsyncGenerator[PcmChunk, None]):
+class Listener(AsyncGenerator[Piece, None]):
     """One who hears a flight, from its beginning; closing it is leaving."""
 
-    def __init__(self, flight: Flight) -> None:
-        self._flight: Flight | None = flight
+    def __init__(self, flight: Flight[Piece]) -> None:
+        self._flight: Flight[Piece] | None = flight
         self.position = 0
         """Pieces it has had."""
         self.news = asyncio.Event()
@@ -185,22 +189,22 @@ class Listener(AsyncGenerator[PcmChunk, None]):
         if await self._flight._next(self) is None:
             raise ServiceUnavailableError("the source ended without any sound")
 
-    async def asend(self, value: None) -> PcmChunk:
+    async def asend(self, value: None) -> Piece:
         """The next piece; raises the flight's BridgeError where the sound breaks off."""
         if self._flight is None:
             raise StopAsyncIteration
         flight = self._flight
         try:
-            chunk = await flight._next(self)
+            piece = await flight._next(self)
         except BridgeError:
             self.leave()
             raise
-        if chunk is None:
+        if piece is None:
             self.leave()
             raise StopAsyncIteration
         self.position += 1
         flight._moved()
-        return chunk
+        return piece
 
     def leave(self, *, was_late: bool = False) -> None:
         """Hear no more; `was_late`: it would have been heard, had it come sooner."""
@@ -208,7 +212,7 @@ class Listener(AsyncGenerator[PcmChunk, None]):
         if flight is not None:
             flight._left(self, was_late=was_late)
 
-    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> PcmChunk:
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> Piece:
         """Closes it; an error thrown in has nobody to handle it here."""
         await self.aclose()
         raise val or typ
@@ -216,3 +220,8 @@ class Listener(AsyncGenerator[PcmChunk, None]):
     async def aclose(self) -> None:
         """Leave."""
         self.leave()
+
+
+def _size(piece: object) -> int:
+    """Bytes held; what is not sound is little, and its source bounds it."""
+    return len(piece.data) if isinstance(piece, PcmChunk) else 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
-from kugel_bridge.model.pcm import PcmChunk
-from kugel_bridge.speech.flight import MAX_AHEAD, Flight, Listener
+from kugel_bridge.speech.flight import MAX_AHEAD, Flight, Listener, Piece
 from kugel_bridge.speech.recording import Recording
 
 
@@ -15,7 +15,7 @@ class Flights:
 
     def __init__(self, *, max_ahead: int = MAX_AHEAD) -> None:
         self._max_ahead = max_ahead
-        self._under_way: dict[str, Flight] = {}
+        self._under_way: dict[str, Flight[Any]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._is_running = asyncio.Event()
 
@@ -33,10 +33,13 @@ class Flights:
     async def board(
         self,
         digest: str,
-        sound: Callable[[], AsyncGenerator[PcmChunk, None]],
+        sound: Callable[[], AsyncGenerator[Piece, None]],
         recording: Callable[[], Recording | None],
-    ) -> tuple[Flight, Listener, bool]:
-        """The flight of that phrase, a listener on it, and whether it was started for this."""
+    ) -> tuple[Flight[Piece], Listener[Piece], bool]:
+        """The flight of that phrase, a listener on it, and whether it was started for this.
+
+        All who ask for one digest want the same kind of pieces.
+        """
         await self._is_running.wait()
         flight = self._under_way.get(digest)
         if flight is not None and flight.can_join:
@@ -51,7 +54,7 @@ class Flights:
         self._tasks.create_task(self._fly(digest, flight), name=f"phrase {digest[:12]}")
         return flight, flight.join(), True
 
-    async def _fly(self, digest: str, flight: Flight) -> None:
+    async def _fly(self, digest: str, flight: Flight[Any]) -> None:
         try:
             await flight.run()
         finally:

@@ -92,9 +92,11 @@ class Ladder:
         cache: PhraseCache | None,
         cloud: CloudSource | None,
         local: SpeechSource | None,
+        flights: Flights | None = None,
     ) -> None:
+        """`flights` may be shared with others who ask the same cloud."""
         self._cache, self._cloud, self._local = cache, cloud, local
-        self._flights = Flights()
+        self._flights = flights or Flights()
 
     async def run(self) -> None:
         """Generate speech until cancelled."""

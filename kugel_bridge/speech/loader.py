@@ -1,46 +1,48 @@
-"""espeak-ng as a library, from the pip extra espeakng-loader: for machines without apt.
+"""espeak-ng's library: for machines without its program, and for what only the library tells.
 
-It is GPL-3.0 code in our own process, therefore an extra and never the first choice; calls after
-the espeak-ng header speak_lib.h.
+It comes with Debian's espeak-ng, or from the pip extra espeakng-loader. It is GPL-3.0 code with one
+state per process, so it runs in a child of its own (`espeak_library.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ctypes
 import importlib.util
-import threading
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+import json
+import logging
+import struct
+import sys
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from pathlib import Path
 
-from kugel_bridge.model.errors import ServiceUnavailableError, TooSlowError
+from kugel_bridge.kugelaudio.frames import WordTimings
+from kugel_bridge.model.errors import ServiceUnavailableError
 from kugel_bridge.model.pcm import PcmChunk, PcmFormat
 from kugel_bridge.model.report import SourceKind
 from kugel_bridge.model.utterance import Utterance
+from kugel_bridge.speech import espeak_library as wire
+from kugel_bridge.speech.alignment import ClauseEnd, Mark
+from kugel_bridge.speech.child import Child, started
 from kugel_bridge.speech.espeak import FIRST_SOUND_TIMEOUT_S, MISSING, STALL_TIMEOUT_S
-from kugel_bridge.speech.espeak_voice import FALLBACK, speakable, voice_for, words_per_minute
-from kugel_bridge.speech.worker import Worker
+from kugel_bridge.speech.espeak_voice import FALLBACK, input_for, voice_for, words_per_minute
+from kugel_bridge.speech.narration import Said, SilentError, narrated
+from kugel_bridge.speech.reading import Passage, read
+
+logger = logging.getLogger(__name__)
 
 MODULE = "espeakng_loader"
-MAX_BYTES = 64 * 1024 * 1024
-"""Of one utterance, held until it is played: 25 minutes."""
+SYSTEM_LIBRARY = "libespeak-ng.so.1"
+MAX_PACKET = 1024 * 1024
+"""The library gives a fraction of a second at a time; more is not from our child."""
 
-_SYNCHRONOUS = 2
-_DONT_EXIT = 0x8000
-_UTF8 = 1
-_RATE = 1
-_OK = 0
-_CALLBACK = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-)
+Library = tuple[str, str]
+"""Name or path, and the directory of its data (empty = its own)."""
 
 
 class LoaderSource:
-    """Speaks through the library, in a thread of its own; the same sound as `EspeakSource`.
+    """Speaks through the library, in a child for each utterance; the sound of `EspeakSource`.
 
-    The library has one state per process: utterances of several zones are made one after the
-    other, which takes milliseconds each.
+    `libraries` are tried in their order. Ending a generator early kills the child.
     """
 
     kind = SourceKind.LOCAL
@@ -49,10 +51,11 @@ class LoaderSource:
         self,
         voice: str | None = None,
         *,
+        libraries: Sequence[Library] | None = None,
         first_sound_timeout_s: float = FIRST_SOUND_TIMEOUT_S,
         stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> None:
-        self._voice = voice
+        self._voice, self._libraries = voice, libraries
         self._first_sound_timeout_s = first_sound_timeout_s
         self._stall_timeout_s = stall_timeout_s
 
@@ -63,114 +66,137 @@ class LoaderSource:
 
     async def stream(self, utterance: Utterance) -> AsyncGenerator[PcmChunk, None]:
         """The sound as the library makes it; raises ServiceUnavailableError, TooSlowError."""
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[PcmChunk | Exception | None] = asyncio.Queue()
-        stopped = threading.Event()
+        async with contextlib.aclosing(self._pieces(utterance, with_words=False)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, PcmChunk):
+                    yield piece
 
-        def give(piece: PcmChunk | Exception | None) -> None:
-            # The loop may be gone when the library comes to its end.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+    def timed(self, utterance: Utterance) -> AsyncGenerator[PcmChunk | WordTimings, None]:
+        """The same, and after the sound of a clause, when its words sound."""
+        return self._pieces(utterance, with_words=True)
 
-        voice = voice_for(utterance.language, self._voice)
-        text, pace = speakable(utterance.text), words_per_minute(utterance.speed)
-        _THREAD.start()
-        _THREAD.post(_LIBRARY.say, text, voice, pace, give, stopped)
-        limit_s = self._first_sound_timeout_s
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(limit_s):
-                        piece = await pieces.get()
-                except TimeoutError as error:
-                    raise TooSlowError(f"espeak-ng gave nothing for {limit_s} s") from error
-                if piece is None:
-                    return
-                if isinstance(piece, Exception):
-                    raise ServiceUnavailableError(str(piece)) from piece
-                limit_s = self._stall_timeout_s
+    async def _pieces(
+        self, utterance: Utterance, *, with_words: bool
+    ) -> AsyncGenerator[PcmChunk | WordTimings, None]:
+        libraries = known_libraries() if self._libraries is None else self._libraries
+        script = str(Path(wire.__file__))
+        arguments = ["-I", "-S", script, *(part for library in libraries for part in library)]
+        async with contextlib.AsyncExitStack() as resources:
+            try:
+                child = await resources.enter_async_context(started(sys.executable, arguments))
+            except OSError as error:
+                raise ServiceUnavailableError(f"espeak-ng cannot be started: {error}") from error
+            dialogue = _Dialogue(
+                child,
+                voice_for(utterance.language, self._voice),
+                utterance.speed,
+                self._first_sound_timeout_s,
+                self._stall_timeout_s,
+            )
+            reading = read(utterance.text, utterance.language)
+            pieces = narrated(reading, dialogue.say, with_words=with_words)
+            await resources.enter_async_context(contextlib.aclosing(pieces))
+            async for piece in pieces:
                 yield piece
-        finally:
-            stopped.set()
 
 
-class _Library:
-    """The loaded library; used by one thread only."""
+def known_libraries() -> list[Library]:
+    """Where the library may be: the system's, then the extra's."""
+    found = [(SYSTEM_LIBRARY, "")]
+    if importlib.util.find_spec(MODULE) is not None:
+        import espeakng_loader
 
-    def __init__(self) -> None:
-        self._library: Any = None
-        self._format = PcmFormat(22_050)
-        self._callback: Any = None
+        found.append((espeakng_loader.get_library_path(), espeakng_loader.get_data_path()))
+    return found
 
-    def say(
-        self,
-        text: str,
-        voice: str,
-        pace: int,
-        give: Callable[[PcmChunk | Exception | None], None],
-        stopped: threading.Event,
+
+class _Dialogue:
+    """Jobs for one child, one after the other."""
+
+    def __init__(
+        self, child: Child, voice: str, speed: float, first_s: float, stall_s: float
     ) -> None:
-        """Give the sound piece by piece, then None, or the error."""
-        if stopped.is_set():
-            return
-        try:
-            self._load()
-            self._synthesise(text, voice, pace, give, stopped)
-        except Exception as error:  # noqa: BLE001 - crosses the border to the waiting task
-            give(error)
-        else:
-            give(None)
+        self._child, self._voice, self._speed = child, voice, speed
+        self._first_s, self._stall_s = first_s, stall_s
+        self._unread = b""
+        self._format: PcmFormat | None = None
 
-    def _load(self) -> None:
-        if self._library is not None:
-            return
-        try:
-            import espeakng_loader
-        except ImportError as error:
-            raise ServiceUnavailableError(MISSING) from error
-        library = ctypes.CDLL(espeakng_loader.get_library_path())
-        data = espeakng_loader.get_data_path().encode()
-        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
-        if rate <= 0:
-            raise ServiceUnavailableError(f"the espeak-ng library does not start: {rate}")
-        self._format = PcmFormat(rate)
-        self._library = library
+    async def say(self, passage: Passage) -> AsyncGenerator[Said, None]:
+        """The sound of one passage, and where its words are."""
+        given = input_for(passage)
+        job = {
+            "voice": self._voice,
+            "pace": words_per_minute(passage.rate or self._speed),
+            "text": given.text,
+            "is_ssml": given.is_ssml,
+        }
+        self._child.say(json.dumps(job).encode() + b"\n", is_last=False)
+        limit_s, has_sound = self._first_s, False
+        while True:
+            for kind, payload in await self._packets(limit_s):
+                if kind == wire.OPENED:
+                    self._format = PcmFormat(*wire.RATE.unpack(payload))
+                elif kind == wire.SOUND and self._format is not None:
+                    has_sound, limit_s = True, self._stall_s
+                    yield PcmChunk(self._format, payload)
+                elif kind in (wire.WORD, wire.CLAUSE_END):
+                    frame, position, _ = wire.PLACE.unpack(payload)
+                    if kind == wire.WORD and 1 <= position <= len(given.places):
+                        yield Mark(frame, given.places[position - 1])
+                    elif kind == wire.CLAUSE_END:
+                        yield ClauseEnd(frame, _place(given.places, position - 1, passage))
+                elif kind == wire.NO_VOICE and self._voice != FALLBACK:
+                    logger.warning(
+                        "local: espeak-ng has no voice %r; speaking with the voice %s",
+                        self._voice,
+                        FALLBACK,
+                    )
+                    self._voice = FALLBACK
+                    again = json.dumps(job | {"voice": FALLBACK}).encode() + b"\n"
+                    self._child.say(again, is_last=False)
+                elif kind == wire.DONE:
+                    if not has_sound:
+                        raise SilentError("espeak-ng made no sound: no reason given")
+                    return
+                else:
+                    raise ServiceUnavailableError(_REASONS.get(kind, _ODD))
 
-    def _synthesise(
-        self,
-        text: str,
-        voice: str,
-        pace: int,
-        give: Callable[[PcmChunk | Exception | None], None],
-        stopped: threading.Event,
-    ) -> None:
-        made = 0
+    async def _packets(self, limit_s: float) -> list[tuple[bytes, bytes]]:
+        """The next whole packets, at least one; raises ServiceUnavailableError at the end."""
+        while True:
+            try:
+                packets = list(self._whole_packets())
+            except struct.error as error:
+                raise ServiceUnavailableError(_ODD) from error
+            if packets:
+                return packets
+            data = await self._child.read(limit_s)
+            if not data:
+                await self._child.end()
+                reason = self._child.complaint[-200:] or "no reason given"
+                raise ServiceUnavailableError(f"espeak-ng's library ended: {reason}")
+            self._unread += data
 
-        def take(samples: Any, count: int, _: Any) -> int:
-            """Called by the library; 1 stops it."""
-            nonlocal made
-            if samples and count > 0:
-                made += count * self._format.frame_bytes
-                give(PcmChunk(self._format, ctypes.string_at(samples, count * 2)))
-            return int(stopped.is_set() or made > MAX_BYTES)
-
-        library = self._library
-        # The library keeps the address only: the object has to live as long as the call.
-        self._callback = _CALLBACK(take)
-        library.espeak_SetSynthCallback(self._callback)
-        if (
-            library.espeak_SetVoiceByName(voice.encode()) != _OK
-            and library.espeak_SetVoiceByName(FALLBACK.encode()) != _OK
-        ):
-            raise ServiceUnavailableError(f"espeak-ng has no voice {voice!r}")
-        library.espeak_SetParameter(_RATE, pace, 0)
-        data = text.encode()
-        result = library.espeak_Synth(data, len(data) + 1, 0, 0, 0, _UTF8, None, None)
-        if result != _OK:
-            raise ServiceUnavailableError(f"espeak-ng failed: {result}")
-        if not made and not stopped.is_set():
-            raise ServiceUnavailableError("espeak-ng made no sound")
+    def _whole_packets(self) -> Iterator[tuple[bytes, bytes]]:
+        start, head = 0, wire.PACKET.size
+        while len(self._unread) - start >= head:
+            kind, length = wire.PACKET.unpack_from(self._unread, start)
+            if length > MAX_PACKET:
+                raise ServiceUnavailableError(_ODD)
+            if len(self._unread) - start < head + length:
+                break
+            yield kind, self._unread[start + head : start + head + length]
+            start += head + length
+        self._unread = self._unread[start:]
 
 
-_LIBRARY = _Library()
-_THREAD = Worker("espeak-ng")
+_ODD = "espeak-ng's library answered something else than sound"
+_REASONS = {
+    wire.NO_LIBRARY: MISSING,
+    wire.NO_VOICE: f"espeak-ng has no voice {FALLBACK!r}",
+    wire.FAILED: "espeak-ng's library failed at this text",
+}
+
+
+def _place(places: Sequence[int], position: int, passage: Passage) -> int:
+    return places[position] if 0 <= position < len(places) else len(passage.text)

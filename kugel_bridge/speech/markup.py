@@ -90,11 +90,29 @@ def attributes(tag: str) -> dict[str, str]:
 
 
 def pause_s(tag: str) -> float:
-    """How long a canonical `<break>` waits (s)."""
+    """How long a canonical `<break>` asks to wait (s)."""
     values = attributes(tag)
     if found := _TIME.fullmatch(values.get("time", "")):
         return float(found[1]) / (1000 if found[2] == "ms" else 1)
     return {"none": 0.0, "strong": 0.5, "x-strong": 0.5}.get(values.get("strength", ""), 0.2)
+
+
+def snapped_pause_s(tag: str) -> float:
+    """How long a canonical `<break>` waits as the API has it (s): 0.2, 0.4 or 0.5; 0 = none.
+
+    The nearest of the three, the longer one between two (API reference, "Markup in text").
+    """
+    wanted_s = pause_s(tag)
+    if wanted_s == 0.0 and "time" not in attributes(tag):
+        return 0.0
+    return 0.2 if wanted_s < 0.3 else 0.4 if wanted_s < 0.45 else 0.5
+
+
+def rate_of(tag: str) -> float | None:
+    """The speed that a `<prosody>` asks for, 0.8 to 1.2; None if it asks for none."""
+    rate = _rate(attributes(tag).get("rate", ""))
+    named = {"slow": MIN_RATE, "medium": 1.0, "fast": MAX_RATE}
+    return named.get(rate) or (float(rate) if rate else None)
 
 
 def _is_arithmetic(text: str, match: re.Match[str]) -> bool:

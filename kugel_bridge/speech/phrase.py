@@ -7,7 +7,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmFormat
 
@@ -15,6 +16,25 @@ API_VERSION = 1
 """Raised when the service, or how we ask it, changes the sound of an unchanged request."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seldom:
+    """A parameter that announcements leave as it is, and others may change."""
+
+    usual: object
+    kinds: tuple[type, ...]
+
+
+_SELDOM = {
+    "cfg_scale": _Seldom(2.0, (int, float)),
+    "temperature": _Seldom(None, (int, float)),
+    "max_new_tokens": _Seldom(2048, (int,)),
+    "normalize": _Seldom(True, (bool,)),
+    "project_id": _Seldom(None, (int,)),
+    "dictionary_ids": _Seldom(None, (list, tuple)),
+    "speaker_prefix": _Seldom(None, (bool,)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +55,9 @@ class PhraseKey:
     max_new_tokens: int = 2048
     normalize: bool = True
     api_version: int = API_VERSION
+    project_id: int | None = None
+    dictionary_ids: tuple[int, ...] | None = None
+    speaker_prefix: bool | None = None
 
     @property
     def digest(self) -> str:
@@ -45,7 +68,7 @@ class PhraseKey:
         # JSON quotes every field, so that no two keys run together into one.
         # Numbers are made floats first: 1 and 1.0 are the same speed.
         layout = self.format
-        values = (
+        values: tuple[object, ...] = (
             self.text,
             self.source,
             self.voice,
@@ -59,6 +82,10 @@ class PhraseKey:
             self.normalize,
             self.api_version,
         )
+        added = (self.project_id, self.dictionary_ids, self.speaker_prefix)
+        # Without them it is the key of caches that know nothing of them.
+        if any(value is not None for value in added):
+            values += added
         line = json.dumps(values)
         return hashlib.sha256(line.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -77,7 +104,7 @@ class PhraseKey:
                 "language": str(language),
                 "speed": int() | float() as speed,
             }:
-                return cls(
+                plain = cls(
                     text=text,
                     source=source,
                     voice=voice,
@@ -85,7 +112,27 @@ class PhraseKey:
                     language=language,
                     speed=speed,
                 )
+                return replace(plain, **_unusual(about))
         raise ValueError("fields of it are missing, or of a wrong type")
+
+    def unusual(self) -> dict[str, object]:
+        """What is seldom other than usual, where it is; with it `described` finds the key again."""
+        return {
+            name: value for name in _SELDOM if (value := getattr(self, name)) != _SELDOM[name].usual
+        }
+
+
+def _unusual(about: Mapping[str, object]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, seldom in _SELDOM.items():
+        if name not in about:
+            continue
+        value = about[name]
+        parts = tuple(value) if isinstance(value, list | tuple) else ()
+        if not isinstance(value, seldom.kinds) or not all(isinstance(part, int) for part in parts):
+            raise ValueError(f"{name} is of a wrong type")
+        found[name] = parts if isinstance(value, list | tuple) else value
+    return found
 
 
 # What is said often is asked for often, each time before its first sound.

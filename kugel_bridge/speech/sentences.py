@@ -43,7 +43,7 @@ def split_at_sentences(text: str, limit: int) -> list[str]:
             break
         cut = _cut(rest, limit - len(opened) - closing)
         head = rest[:cut].rstrip()
-        part, now_open = opened + head, _left_open(head, opened)
+        part, now_open = opened + head, left_open(head, opened)
         parts.append(part + ("</prosody>" if now_open else ""))
         rest, opened = rest[cut:].lstrip(), now_open
     return parts
@@ -137,7 +137,7 @@ def _inside(spans: list[tuple[int, int]], index: int) -> bool:
     return any(start < index < end for start, end in spans[max(0, at) : at + 2])
 
 
-def _left_open(text: str, opened: str) -> str:
+def left_open(text: str, opened: str) -> str:
     """The prosody tag that is open at the end of `text`, empty if none."""
     for piece, is_tag in pieces(text):
         if is_tag and piece.startswith("<prosody"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from kugel_bridge.model.errors import ServiceUnavailableError
 from kugel_bridge.model.pcm import PcmChunk
@@ -22,24 +22,27 @@ class SpeechSource(Protocol):
         """Yield sound as it becomes known; raise a BridgeError if there is none."""
 
 
-class Sound(AsyncGenerator[PcmChunk, None]):
-    """A stream of sound that can be asked for its beginning without losing it.
+P = TypeVar("P")
+
+
+class Sound(AsyncGenerator[P, None], Generic[P]):
+    """A stream of sound, and what goes with it, that can be asked for its beginning.
 
     Unlike a plain generator it lets go of what is behind it when it is closed unread.
     """
 
-    def __init__(self, chunks: AsyncGenerator[PcmChunk, None]) -> None:
+    def __init__(self, chunks: AsyncGenerator[P, None]) -> None:
         self._chunks = chunks
-        self._first: PcmChunk | None = None
+        self._first: P | None = None
 
     async def begin(self) -> None:
-        """Return once the first sound is here.
+        """Return once the first sound is here; what came before it is dropped.
 
         Raises a BridgeError if there is none; the source is closed then.
         """
         try:
             async for chunk in self._chunks:
-                if chunk.frames:
+                if isinstance(chunk, PcmChunk) and chunk.frames:
                     self._first = chunk
                     return
         except BaseException:
@@ -47,12 +50,12 @@ class Sound(AsyncGenerator[PcmChunk, None]):
             raise
         raise ServiceUnavailableError("the source ended without any sound")
 
-    async def asend(self, value: None) -> PcmChunk:
+    async def asend(self, value: None) -> P:
         """The next piece."""
         first, self._first = self._first, None
         return first if first is not None else await self._chunks.__anext__()
 
-    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> PcmChunk:
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> P:
         """Closes it; an error thrown in has nobody to handle it here."""
         await self.aclose()
         raise val or typ

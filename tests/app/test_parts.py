@@ -15,6 +15,7 @@ from kugel_bridge.model.errors import ConfigurationError, RejectedError
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.settings.sink import parse_sink
 from kugel_bridge.settings.tree import Settings
+from tests.speech.test_wyoming import speaking
 
 
 def settings(**sections: object) -> Settings:
@@ -87,3 +88,12 @@ def test_every_level_has_its_rule() -> None:
     assert set(rules) == set(Priority)
     assert rules[Priority.HIGH].ttl_s == 7
     assert rules[Priority.CRITICAL].first_sound_s < rules[Priority.LOW].first_sound_s
+
+
+async def test_the_bridge_speaks_through_a_wyoming_server() -> None:
+    async with speaking() as uri:
+        local = {"engine": "wyoming", "wyoming_uri": uri}
+        source = parts.local_source(Settings.model_validate({"local": local}))
+        assert source is not None
+        chunks = [c async for c in source.stream(Utterance(text="Hallo", language="de"))]
+    assert sum(chunk.frames for chunk in chunks) == 500

@@ -31,8 +31,11 @@ class Gateway:
             env={**os.environ, **environment},
         )
         assert self.process.stderr is not None
-        self.log = self.process.stderr.readline()
-        found = re.search(r"http://\S+", self.log)
+        self.log, found = "", None
+        # A warning may come before the line with the address; an end of all lines is the end.
+        while found is None and (line := self.process.stderr.readline()):
+            self.log += line
+            found = re.search(r"http://\S+", line)
         assert found, self.log
         self.url = found[0]
 
@@ -44,8 +47,12 @@ class Gateway:
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    running = Gateway(KUGEL_BRIDGE_GATEWAY__KEYS=KEY, KUGEL_BRIDGE_CONFIG=os.devnull)
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    running = Gateway(
+        KUGEL_BRIDGE_GATEWAY__KEYS=KEY,
+        KUGEL_BRIDGE_GATEWAY__USAGE_PATH=str(tmp_path_factory.mktemp("usage") / "usage.db"),
+        KUGEL_BRIDGE_CONFIG=os.devnull,
+    )
     yield running
     assert running.end() == 0
     assert "Traceback" not in running.log
@@ -150,3 +157,37 @@ def test_the_daemon_ends_with_78_and_one_line_for_a_wrong_configuration(
         said = command("--config", str(file), name)
         assert (said.code, said.out) == (78, "")
         assert said.err == f"kugel-bridge: mqtt.port = 0 ({file}, line 2): must be at least 1\n"
+
+
+def test_one_in_front_of_another_has_its_voices(
+    command: Command, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    front = Gateway(
+        KUGEL_BRIDGE_CONFIG=os.devnull,
+        KUGEL_BRIDGE_GATEWAY__ENGINE="upstream",
+        KUGEL_BRIDGE_GATEWAY__FALLBACK="false",
+        KUGEL_BRIDGE_CLOUD__BASE_URL=gateway.url,
+        KUGELAUDIO_API_KEY=KEY,
+        KUGEL_BRIDGE_CACHE__DIR=str(tmp_path / "cache"),
+        KUGEL_BRIDGE_GATEWAY__USAGE_PATH=str(tmp_path / "usage.db"),
+    )
+    monkeypatch.setenv("KUGEL_BRIDGE_CLOUD__BASE_URL", front.url)
+    said = command("voices", "--language", "de")
+    assert front.end() == 0
+    assert (said.code, said.err) == (0, "")
+    assert "espeak-de-female" in said.out
+    assert "Traceback" not in front.log
+    assert KEY not in front.log
+
+
+def test_one_in_front_of_nothing_is_one_line_and_78(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUGEL_BRIDGE_GATEWAY__ENGINE", "upstream")
+    said = command("gateway", "--port", "0")
+    assert (said.code, said.out, said.err.count("\n")) == (78, "", 1)
+    assert "set cloud.api_key" in said.err
+    monkeypatch.setenv("KUGEL_BRIDGE_CLOUD__BASE_URL", "http://localhost:8799")
+    said = command("gateway", "--port", "8799")
+    assert (said.code, said.err.count("\n")) == (78, 1)
+    assert "would ask itself" in said.err

@@ -284,8 +284,7 @@ class Stage:
     def look(self) -> None:
         """Have everything look at the clock again."""
         for conductor in self.conductors.values():
-            conductor._added.set()
-            conductor._wake.set()
+            conductor.look()
         self.keeping._wake.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:

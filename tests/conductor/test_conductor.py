@@ -350,6 +350,7 @@ async def test_tries_come_less_and_less_often(path: Path) -> None:
             wait_s = deferred.retry_at_s - stage.clock.now().wall_s
             assert 0.8 * most_s <= wait_s <= 1.2 * most_s
             stage.advance(wait_s + 0.001)
+        await stage.event(Step.DEFERRED, "x", 9)
         stage.conductor.clear()
         await stage.outcome("x")
 

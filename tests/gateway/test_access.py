@@ -74,6 +74,77 @@ def test_without_keys_web_pages_from_elsewhere_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("host", "origin", "refused"),
+    [
+        ("192.168.1.5:8780", None, False),
+        ("[fd00::5]:8780", None, False),
+        ("kitchen:8780", None, False),
+        ("kitchen.local", None, False),
+        ("127.0.0.1:8780", None, False),
+        ("192.168.1.5:8780", "http://192.168.1.5:8780", False),
+        ("192.168.1.5:8780", "http://localhost:3000", False),
+        ("192.168.1.5:8780", "https://evil.example", True),
+        ("192.168.1.5:8780", "null", True),
+        # A name that its owner lets point at an address in the house.
+        ("evil.example:8780", "http://evil.example:8780", True),
+        ("evil.example:8780", None, True),
+        ("evil-local", "http://evil.example", True),
+        ("", None, True),
+    ],
+)
+def test_open_to_all_means_the_house_and_not_every_web_page(
+    host: str, origin: str | None, refused: bool
+) -> None:
+    answer = Access(KeyRing([]), open_to_all=True).account(None, host=host, origin=origin)
+    assert answer == (FORBIDDEN if refused else "open")
+
+
+async def test_open_to_all_is_let_in_without_a_key_and_warned_of_at_every_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        serving(ScriptedEngine(), host="0.0.0.0", open_to_all=True) as server,
+        asking(server) as client,
+    ):
+        url = f"http://127.0.0.1:{server.port}/v1/models"
+        assert (await client.get(url, headers={"Host": "10.0.0.9:8780"})).status_code == 200
+        assert (await client.get(url, headers={"Host": "evil.example"})).status_code == 403
+    assert "gateway.open_to_all" in caplog.text
+
+
+async def test_open_to_all_opens_nothing_where_there_are_keys(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        serving(ScriptedEngine(), keys=[KEY], open_to_all=True) as server,
+        asking(server) as client,
+    ):
+        assert (await client.get("/v1/models")).status_code == 401
+    assert "open_to_all" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "is_open"),
+    [
+        ("/", True),
+        ("/health", True),
+        ("/ready", True),
+        ("/metrics", False),
+        ("/openapi.json", False),
+        ("/v1/usage", False),
+        ("/v1/usage/history", False),
+        ("/v1/voices", False),
+        ("/nothing", False),
+    ],
+)
+async def test_only_what_tells_nothing_is_open_where_there_are_keys(
+    path: str, is_open: bool
+) -> None:
+    async with serving(ScriptedEngine(), keys=[KEY]) as server, asking(server) as client:
+        assert (await client.get(path)).status_code == (200 if is_open else 401)
+
+
+@pytest.mark.parametrize(
     "headers",
     [{"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"x-api-key": KEY}],
 )

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kugel_bridge.kugelaudio.client import SpeechClient
-from kugel_bridge.kugelaudio.messages import SpeechRequest
+from kugel_bridge.kugelaudio.messages import SpeechRequest, Usage
 from kugel_bridge.kugelaudio.rest import Catalogue
 from kugel_bridge.model.errors import BridgeError, InvalidRequestError, UnauthorizedError
 from kugel_bridge.model.pcm import PcmFormat
@@ -89,3 +89,18 @@ async def test_the_catalogue_is_read() -> None:
         assert [model.id for model in await catalogue.models()] == ["kugel-3.5"]
         with pytest.raises(UnauthorizedError):
             await Catalogue(server.url, "ka_wrong", WAIT_S).voices()
+
+
+async def test_what_a_request_cost_comes_last_and_holds_up_nobody() -> None:
+    price = Usage(0.0, cost_cents=0.5, currency="eur")
+    engine = ScriptedEngine([hum(0.5), price])  # type: ignore[list-item] # it gives on what it gets
+    async with serving(engine, keys=[KEY]) as server:
+        client = client_of(server.url, [])
+        pieces = client.pieces(SpeechRequest("Hi.", "en", 1))
+        async with asyncio.timeout(WAIT_S):
+            while not isinstance(piece := await anext(pieces), Usage):
+                pass
+            # The account allows one at a time, and this one is over.
+            assert await said(client, SpeechRequest("Ho.", "en", 1))
+        await pieces.aclose()
+    assert piece == Usage(0.5, 3, 0.5, "eur", "kugel-3.5")

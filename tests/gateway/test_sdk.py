@@ -108,7 +108,8 @@ async def test_the_espeak_catalogue_is_readable() -> None:
             kugelaudio.ValidationError,
         ),
         (lambda c: c.voices.get(77), kugelaudio.NotFoundError),
-        (lambda c: c.dictionaries.list(), kugelaudio.NotFoundError),
+        (lambda c: c.voices.delete(1), kugelaudio.ValidationError),
+        (lambda c: c.dictionaries.list(), kugelaudio.KugelAudioConnectionError),
     ],
 )
 async def test_refusals_are_the_error_classes_of_the_sdk(

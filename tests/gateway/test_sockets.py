@@ -215,7 +215,7 @@ async def test_a_flood_of_requests_is_cut_off() -> None:
 
 async def test_an_oversize_message_ends_the_socket_with_1009() -> None:
     async with serving(ScriptedEngine()) as server, wire(server) as socket:
-        await socket.send("x" * 1_000_000)
+        await socket.send("x" * 1_100_000)
         assert await socket.closed() == 1009
 
 

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from kugel_bridge.gateway.voices import ESPEAK_VOICES, VoiceBook
+from kugel_bridge.gateway.voices import (
+    ESPEAK_VOICES,
+    VoiceBook,
+    VoiceWish,
+    WyomingVoice,
+    line_up,
+)
 from kugel_bridge.kugelaudio.catalogue import Voice
 
 
@@ -13,10 +19,30 @@ def test_the_espeak_catalogue_has_both_sexes_in_every_language() -> None:
 
 
 def test_the_numbers_that_stand_in_configurations_do_not_change() -> None:
-    numbers = {entry.name: entry.voice.id for entry in ESPEAK_VOICES}
-    assert (numbers["en+f3"], numbers["en+m3"]) == (101, 102)
-    assert (numbers["de+f3"], numbers["pt+m3"]) == (111, 172)
+    numbers = {entry.voice.handle: entry.voice.id for entry in ESPEAK_VOICES}
+    assert (numbers["espeak-en-female"], numbers["espeak-en-male"]) == (101, 102)
+    assert (numbers["espeak-de-female"], numbers["espeak-pt-male"]) == (111, 172)
     VoiceBook([entry.voice for entry in ESPEAK_VOICES])
+
+
+def test_nothing_wished_is_the_whole_catalogue() -> None:
+    assert line_up([], []) == ESPEAK_VOICES
+
+
+def test_a_new_voice_speaks_the_language_of_its_espeak_voice() -> None:
+    new = line_up([VoiceWish(handle="tess", id=9, espeak="en-gb+f2")], [])[-1]
+    assert (new.voice.handle, new.voice.languages) == ("tess", ("en",))
+
+
+def test_a_voice_that_is_there_can_be_spoken_by_another_engine() -> None:
+    wish = VoiceWish(handle="espeak-de-female", wyoming="tcp://127.0.0.1:1")
+    changed = next(each for each in line_up([wish], []) if each.voice.id == 111)
+    assert isinstance(changed, WyomingVoice)
+    assert changed.voice.languages == ("de",)
+
+
+def test_all_voices_may_be_hidden() -> None:
+    assert line_up([], [str(entry.voice.id) for entry in ESPEAK_VOICES]) == ()
 
 
 @pytest.mark.parametrize("ident", [7, "7", "anna"])

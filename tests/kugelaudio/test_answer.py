@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from kugel_bridge.kugelaudio.answer import Answer
 from kugel_bridge.kugelaudio.codes import RATE_LIMITED
-from kugel_bridge.kugelaudio.frames import AudioFrame, Finished, Interrupted, WordTimings
+from kugel_bridge.kugelaudio.frames import (
+    AudioFrame,
+    Finished,
+    Interrupted,
+    WordTiming,
+    WordTimings,
+)
 from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest
 from kugel_bridge.model.errors import ProtocolError, RateLimitedError, ServiceUnavailableError
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk
@@ -19,6 +27,22 @@ def test_audio_becomes_sound_and_everything_else_does_not() -> None:
     for frame in (None, WordTimings(()), Finished()):
         assert answer.add(frame) is None
     answer.end()
+
+
+WORDS = WordTimings((WordTiming("Hello", 0, 200, 0, 5),))
+
+
+def test_words_are_handed_on_where_they_were_asked_for() -> None:
+    answer = Answer(dataclasses.replace(REQUEST, word_timestamps=True))
+    assert answer.add(WORDS) == WORDS
+    assert Answer(REQUEST).add(WORDS) is None
+
+
+def test_words_without_end_come_from_nothing_that_was_said() -> None:
+    answer = Answer(dataclasses.replace(REQUEST, word_timestamps=True))
+    with pytest.raises(ProtocolError, match="more words"):
+        for _ in range(200):
+            answer.add(WORDS)
 
 
 def test_a_refusal_is_raised_as_our_error() -> None:

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kugel_bridge.kugelaudio.hosts import checked_key, http_url, is_address, socket_url
+from kugel_bridge.kugelaudio.hosts import (
+    checked_key,
+    http_url,
+    is_address,
+    is_same_server,
+    socket_url,
+)
 from kugel_bridge.model.errors import ConfigurationError
 
 
@@ -25,6 +32,25 @@ from kugel_bridge.model.errors import ConfigurationError
 def test_addresses_are_made_from_the_base(base: str, http: str, ws: str) -> None:
     assert http_url(base, "/p") == http
     assert socket_url(base, "/p") == ws
+
+
+@pytest.mark.parametrize(
+    ("base", "host", "port", "expected"),
+    [
+        ("http://127.0.0.1:8780", "127.0.0.1", 8780, True),
+        ("http://localhost:8780/", "127.0.0.1", 8780, True),
+        ("http://[::1]:8780", "0.0.0.0", 8780, True),
+        (f"http://{socket.gethostname()}:8780", "0.0.0.0", 8780, True),
+        ("http://192.168.1.5:8780", "192.168.1.5", 8780, True),
+        ("http://192.168.1.5:8780", "127.0.0.1", 8780, False),
+        ("http://127.0.0.1:8781", "127.0.0.1", 8780, False),
+        ("https://api.kugelaudio.com", "0.0.0.0", 443, False),
+        ("http://localhost", "127.0.0.1", 80, True),
+        ("http://[", "127.0.0.1", 80, False),
+    ],
+)
+def test_an_address_of_our_own_is_known(base: str, host: str, port: int, expected: bool) -> None:
+    assert is_same_server(base, host, port) is expected
 
 
 def test_a_key_is_encoded_and_an_empty_one_left_out() -> None:

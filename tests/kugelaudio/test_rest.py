@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from kugel_bridge.kugelaudio.codes import RefusedError
 from kugel_bridge.kugelaudio.rest import Catalogue
 from kugel_bridge.model.errors import (
     BridgeError,
@@ -92,7 +93,8 @@ async def test_every_bad_answer_has_its_class(raw: bytes, kind: type[BridgeError
     async with http(raw) as (url, _):
         with pytest.raises(BridgeError) as caught:
             await Catalogue(url, KEY, 5).models()
-    assert type(caught.value) is kind
+    assert type(caught.value) in (kind, RefusedError)
+    assert isinstance(caught.value, kind)
     assert KEY not in repr(caught.value)
 
 
@@ -125,3 +127,16 @@ async def test_the_key_is_never_printed(caplog: pytest.LogCaptureFixture) -> Non
             await catalogue.usage()
     assert KEY not in caplog.text
     assert KEY not in repr(catalogue)
+
+
+async def test_a_voice_is_asked_for_by_name_and_may_be_none() -> None:
+    async with http(answer('{"id": 7, "name": "Anna"}')) as (url, seen):
+        voice = await Catalogue(url, KEY, 5).voice("../ann a")
+    assert voice is not None
+    assert voice.id == 7
+    assert seen[0].startswith("GET /v1/voices/..%2Fann%20a HTTP")
+    async with http(answer('{"error": "Voice not found"}', "404 Not Found")) as (url, _):
+        assert await Catalogue(url, KEY, 5).voice(7) is None
+    async with http(answer('{"error": "no"}', "400 Bad Request")) as (url, _):
+        with pytest.raises(InvalidRequestError):
+            await Catalogue(url, KEY, 5).voice(7)

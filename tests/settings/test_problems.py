@@ -57,6 +57,9 @@ def complaint(loaded: Loader, text: str) -> str:
         ("[cloud]\nvoice_id = true\n", "kugel-bridge voices"),
         ("[cloud]\nbase_url = 'ftp://x'\n", "must look like https://host"),
         ("[cloud]\nspeed = 3\n", "must be at most 1.2"),
+        ("[local]\nengine = 'wyoming'\n", "set local.wyoming_uri"),
+        ("[local]\nwyoming_uri = 'tcp://x:1'\n", 'set local.engine = "wyoming"'),
+        ("[local]\nwyoming_uri = 'x:1'\n", '"tcp://127.0.0.1:10200"'),
         ("[log]\nlevel = 'loud'\n", "must be 'debug', 'info', 'warning' or 'error'"),
         ("[words]\ndeutsch = {}\n", "language code"),
         ("[phrases.a]\n", "phrases.a.text ({file}, line 1): must be set"),
@@ -85,10 +88,6 @@ def test_a_mistake_is_named_with_its_place_and_remedy(
         "[hermes]\nenabled = true\n",
         "[wyoming]\nenabled = true\n",
         "[home_assistant]\nenabled = true\n",
-        "[local]\nengine = 'wyoming'\n",
-        "[local]\nwyoming_uri = 'tcp://x:1'\n",
-        "[gateway]\nengine = 'upstream'\n",
-        "[gateway]\nconnections = 3\n",
         "[cloud]\ncharacters_per_day = 5\n",
         "[quiet]\nfrom = '22:00'\n",
         "quiet = { passes = 'high' }\n",
@@ -196,3 +195,33 @@ def test_all_mistakes_are_kept_and_the_first_one_is_told(loaded: Loader) -> None
         loaded("[mqtt]\nport = 0\nhots = 'x'\n[log]\nlevel = 1\n")
     assert len(caught.value.problems) == 3
     assert "(and 2 more: `kugel-bridge config check`)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("[gateway]\nengine = 'upstream'\n", "set cloud.api_key"),
+        (
+            "[cloud]\nbase_url = 'http://127.0.0.1:8780'\n[gateway]\nengine = 'upstream'\n",
+            "would ask itself",
+        ),
+    ],
+)
+def test_a_gateway_in_front_of_nothing_or_of_itself_is_refused(
+    loaded: Loader, text: str, remedy: str
+) -> None:
+    found = complaint(loaded, text)
+    assert "gateway.engine = " in found
+    assert remedy in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[cloud]\napi_key = 'ka_x'\n[gateway]\nengine = 'upstream'\nfallback = false\n",
+        "[cloud]\nbase_url = 'http://127.0.0.1:8781'\n[gateway]\nengine = 'upstream'\n",
+        "[cloud]\napi_key = 'ka_x'\n[gateway]\nengine = 'upstream'\nhidden_voices = ['samantha']\n",
+    ],
+)
+def test_a_gateway_in_front_of_a_service_is_fine(loaded: Loader, text: str) -> None:
+    assert loaded(text).settings.gateway.engine == "upstream"

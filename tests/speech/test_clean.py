@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kugel_bridge.speech.clean import cleaned, plain
+from kugel_bridge.speech.clean import cleaned
 
 _SNIPPETS = """
 # - * ** __ _ ` ``` ~~ [a](b) ![ ]( ] &amp; &lt; &#x1F600; & ; <break /> <break/> <spell>
@@ -181,26 +180,3 @@ def test_a_word_list_may_hold_signs_and_tags() -> None:
 @pytest.mark.timeout(20)
 def test_hostile_text_takes_no_time_to_speak_of(text: str) -> None:
     cleaned(text, "de", {"a": "b"})
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('Halt <break time="300ms"/> jetzt', "Halt, jetzt"),
-        ('Halt <break time="1s"/> jetzt', "Halt; jetzt"),
-        ("Halt. <break/> Jetzt", "Halt. Jetzt"),
-        ('Halt <break strength="none"/> jetzt', "Halt jetzt"),
-        ("Kennzeichen <spell>ab-12</spell>.", "Kennzeichen A B - 1 2."),
-        ('<prosody rate="slow">sehr</prosody> gut', "sehr gut"),
-        ("Titel\nText", "Titel.\nText"),
-        ("5 < 6", "5 < 6"),
-    ],
-)
-def test_plain_text_has_pauses_for_breaks(text: str, said: str) -> None:
-    assert plain(text) == said
-
-
-@given(SLOPPY)
-def test_plain_text_has_no_tags(text: str) -> None:
-    said = plain(cleaned(text, "de", {}))
-    assert not re.search("<break[^<>]*/>|</?spell>|<prosody rate|</prosody>", said)

@@ -67,3 +67,9 @@ async def test_it_says_what_the_client_gives_and_when_not_to_ask() -> None:
     assert source.unavailable is None
     client.available = ServiceUnavailableError("away")
     assert source.unavailable is client.available
+
+
+def test_phrases_of_caches_that_are_there_already_keep_their_names() -> None:
+    source = CloudSource(ScriptedClient(), voice=1071, model="kugel-3.5")
+    digest = source.key(Utterance(text="Es klingelt.", language="de")).digest
+    assert digest == "0b7c2c5bffbf723c40d4494ffa3b25a273358fa621d3e3dd33f6c1cb84684190"

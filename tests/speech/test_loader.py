@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,10 @@ from kugel_bridge.audio.loudness import peak
 from kugel_bridge.model.errors import ServiceUnavailableError
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.speech.espeak import EspeakSource
-from kugel_bridge.speech.loader import LoaderSource
+from kugel_bridge.speech.loader import LoaderSource, known_libraries
 from kugel_bridge.speech.local import LocalSource
 from tests.speech.sounds import utterance
+from tests.speech.test_espeak import children, descriptors
 
 needs_loader = pytest.mark.skipif(
     not LoaderSource.is_installed(), reason="pip install 'kugel-bridge[local]' to test it"
@@ -53,7 +54,7 @@ async def test_languages_sound_different_and_speed_matters() -> None:
 
 
 @needs_loader
-async def test_utterances_at_the_same_time_come_one_after_the_other() -> None:
+async def test_utterances_at_the_same_time_do_not_mix() -> None:
     lengths = await asyncio.gather(
         *(spoken_s(LoaderSource(), utterance("Hallo " * n)) for n in range(1, 6))
     )
@@ -68,22 +69,64 @@ async def test_who_stops_listening_stops_it() -> None:
     assert await spoken_s(LoaderSource(), utterance("Hallo")) > 0.2
 
 
-async def test_without_the_extra_its_name_is_told() -> None:
-    # The library is loaded once per process, so another has to show what is missing.
-    program = (
-        "import asyncio, sys; sys.modules['espeakng_loader'] = None\n"
-        "from kugel_bridge.speech.loader import LoaderSource\n"
-        "from kugel_bridge.model.utterance import Utterance\n"
-        "async def main():\n"
-        "    async for _ in LoaderSource().stream(Utterance(text='x', language='de')): pass\n"
-        "asyncio.run(main())\n"
-    )
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE, cwd=Path.cwd()
-    )
-    _, complaint = await child.communicate()
-    assert b"ServiceUnavailableError: there is no espeak-ng" in complaint
-    assert b"kugel-bridge[local]" in complaint
+@needs_loader
+async def test_the_child_is_gone_when_nobody_listens() -> None:
+    before = descriptors()
+    for _ in range(3):
+        pieces = LoaderSource().timed(utterance("Ein langer Satz. " * 250))
+        await anext(pieces)
+        assert len(children()) == 1
+        await pieces.aclose()
+        assert children() == []
+    assert descriptors() == before
+
+
+@needs_loader
+async def test_no_child_is_left_at_the_end() -> None:
+    await spoken_s(LoaderSource(), utterance("Hallo <break/> <spell>AB</spell>"))
+    assert children() == []
+
+
+@needs_loader
+async def test_cancelling_kills_the_child() -> None:
+    begun = asyncio.Event()
+
+    async def listen() -> None:
+        chunks = LoaderSource().stream(utterance("Ein langer Satz. " * 250))
+        async with contextlib.aclosing(chunks):
+            async for _ in chunks:
+                begun.set()
+                await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        listening = tasks.create_task(listen())
+        await begun.wait()
+        listening.cancel()
+    assert children() == []
+
+
+async def test_the_first_library_that_works_speaks() -> None:
+    libraries = [("libno-such-thing.so", ""), *known_libraries()]
+    assert await spoken_s(LoaderSource(libraries=libraries), utterance("Hallo")) > 0.2
+
+
+async def test_a_library_without_its_data_is_no_library() -> None:
+    name = known_libraries()[-1][0]
+    with pytest.raises(ServiceUnavailableError, match="there is no espeak-ng"):
+        await spoken_s(LoaderSource(libraries=[(name, "/no/such/data")]), utterance("Hallo"))
+
+
+async def test_without_any_library_the_extra_is_named() -> None:
+    source = LoaderSource(libraries=[("libno-such-thing.so", "")])
+    with pytest.raises(ServiceUnavailableError, match=r"pip install 'kugel-bridge\[local\]'"):
+        await spoken_s(source, utterance("Hallo"))
+    assert children() == []
+
+
+async def test_a_library_that_is_none_is_an_error() -> None:
+    # The C library is a library, and knows nothing of speech: the child ends with a complaint.
+    with pytest.raises(ServiceUnavailableError, match="espeak_Initialize"):
+        await spoken_s(LoaderSource(libraries=[("libc.so.6", "")]), utterance("Hallo"))
 
 
 @needs_loader

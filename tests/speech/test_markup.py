@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kugel_bridge.speech.markup import mended, pause_s, pieces
+from kugel_bridge.speech.markup import mended, pause_s, pieces, rate_of, snapped_pause_s
 
 _PARTS = "<break/> <break </spell> <spell> <prosody </prosody> <b> </b> a < > /> time='1s'"
 _PIECES = st.sampled_from([*_PARTS.split(), " ", "\n", "<prosody rate='slow'>"])
@@ -32,14 +32,29 @@ def test_tags_are_in_pairs(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tag", "seconds"),
+    ("tag", "asked", "waited"),
     [
-        ('<break time="300ms"/>', 0.3),
-        ('<break time="1.5s"/>', 1.5),
-        ("<break/>", 0.2),
-        ('<break strength="strong"/>', 0.5),
-        ('<break strength="none"/>', 0.0),
+        ('<break time="10ms"/>', 0.01, 0.2),
+        ('<break time="299ms"/>', 0.299, 0.2),
+        ('<break time="300ms"/>', 0.3, 0.4),
+        ('<break time="0.449s"/>', 0.449, 0.4),
+        ('<break time="450ms"/>', 0.45, 0.5),
+        ('<break time="1.5s"/>', 1.5, 0.5),
+        ("<break/>", 0.2, 0.2),
+        ('<break strength="x-weak"/>', 0.2, 0.2),
+        ('<break strength="medium"/>', 0.2, 0.2),
+        ('<break strength="strong"/>', 0.5, 0.5),
+        ('<break strength="none"/>', 0.0, 0.0),
     ],
 )
-def test_a_break_has_a_length(tag: str, seconds: float) -> None:
-    assert pause_s(tag) == seconds
+def test_a_break_asks_for_any_length_and_has_one_of_three(
+    tag: str, asked: float, waited: float
+) -> None:
+    assert (pause_s(tag), snapped_pause_s(tag)) == (asked, waited)
+
+
+@pytest.mark.parametrize(
+    ("rate", "speed"), [("x-slow", 0.8), ("medium", 1.0), ("fast", 1.2), ("1.1", 1.1), ("90%", 0.9)]
+)
+def test_a_prosody_has_a_speed(rate: str, speed: float) -> None:
+    assert rate_of(mended(f'<prosody rate="{rate}">a</prosody>').partition(">")[0] + ">") == speed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kugel_bridge.model.pcm import PcmFormat
+from kugel_bridge.speech.entry import description
 from kugel_bridge.speech.phrase import DIGEST, PhraseKey
 from tests.speech.sounds import key
 
@@ -24,6 +26,9 @@ CHANGES = {
     "max_new_tokens": 100,
     "normalize": False,
     "api_version": 2,
+    "project_id": 42,
+    "dictionary_ids": (),
+    "speaker_prefix": False,
 }
 
 
@@ -41,6 +46,24 @@ def test_the_same_phrase_has_the_same_digest_in_every_run() -> None:
     assert DIGEST.fullmatch(key().digest)
     assert dataclasses.replace(key(), speed=1).digest == key().digest
     assert key("x").digest == "f957baa2aef06a34239e164e3af7a8da72654a40cc2ce3fd14bc908bfc53574b"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CHANGES if name not in ("format", "api_version")]
+)
+def test_a_phrase_is_known_again_by_its_description(name: str) -> None:
+    changes: dict[str, Any] = {name: CHANGES[name]}
+    other = dataclasses.replace(key(), **changes)
+    told = json.loads(json.dumps(description(other, 0.0)))
+    assert PhraseKey.described(told) == other
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": "hot"}, {"dictionary_ids": ["x"]}, {"normalize": 1}]
+)
+def test_a_description_with_a_wrong_type_is_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="wrong type"):
+        PhraseKey.described(description(key(), 0.0) | wrong)
 
 
 FIELDS = st.tuples(*[st.text(alphabet='ab",\\:\x00ü', max_size=4)] * 4)

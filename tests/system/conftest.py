@@ -10,8 +10,11 @@ import pytest
 from tests.audio.conftest import card, simcard_library
 from tests.broker import Mosquitto
 from tests.house import Caller
+from tests.service_manager import ServiceManager
 
 __all__ = ["card", "simcard_library"]
+WATCHDOG_S = 1.5
+"""Short for a watchdog, and long for a busy test machine."""
 
 
 @pytest.fixture
@@ -24,3 +27,9 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 async def caller(broker: Mosquitto) -> AsyncIterator[Caller]:
     async with Caller(broker.port) as somebody:
         yield somebody
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[ServiceManager]:
+    with ServiceManager(tmp_path / "notify", WATCHDOG_S) as listening:
+        yield listening

@@ -1,0 +1,107 @@
+"""A new phrase: from the cloud's first frame to the card, and a request's way to the socket.
+
+    .venv/bin/python -m benchmarks.streamed [ROUNDS]
+
+The first frame is longer than the jitter buffer waits for, so that its wait is not in the figure;
+the way through the loopback is. The card is a simulated one, which writes down when it starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from asyncio import selector_events
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from benchmarks.cloud import Cloud
+from benchmarks.summary import Figures, summary
+from kugel_bridge.kugelaudio.client import SpeechClient
+from kugel_bridge.kugelaudio.messages import SpeechRequest
+from tests.broker import Mosquitto
+from tests.house import Caller, Daemon, settings_for
+from tests.simcard import SimCard, built_simcard
+
+FRAMES_S = (0.33, 0.22, 0.22)
+PAUSE_S = 0.2
+
+
+async def first_sound(rounds: int) -> Figures:
+    """First frame handed to the cloud's socket → first frame at the card."""
+    cloud, times = Cloud(FRAMES_S), []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        card = SimCard(folder / "card", built_simcard(folder))
+        with Mosquitto(folder / "broker") as broker:
+            async with cloud.serving(), Caller(broker.port) as caller:
+                zones = {"main": {"sink": "alsa:sim"}}
+                settings = settings_for(folder, broker.port, gateway=cloud.url, zones=zones)
+                daemon = Daemon(folder, settings)
+                await daemon.start(**card.environment())
+                try:
+                    await caller.state(state="idle", cloud="ok")
+                    for number in range(rounds):
+                        starts = len(card.events("start"))
+                        await caller.say({"text": f"Number {number}", "cache": "bypass"})
+                        event = await caller.event("finished")
+                        assert event["source"] == "cloud", event
+                        started_s = card.events("start")[starts].at_s
+                        times.append((started_s - cloud.first_frames_s[-1]) * 1000)
+                        await asyncio.sleep(PAUSE_S)
+                finally:
+                    await daemon.end()
+    return summary(times)
+
+
+async def hand_over(rounds: int) -> Figures:
+    """Asking the client for speech → the request is in the kernel's hands, on the warm socket."""
+    written: list[float] = []
+    transport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+    write = transport.write
+
+    def watched(self: Any, data: bytes) -> None:
+        write(self, data)
+        written.append(monotonic())
+
+    times = []
+    request = SpeechRequest(text="Dinner is ready", language="en", voice_id="1")
+    async with Cloud(FRAMES_S).serving() as cloud, asyncio.TaskGroup() as tasks:
+        ready = asyncio.Event()
+        client = SpeechClient(
+            cloud.url, "", model_id="kugel-3", on_status=lambda status: ready.set()
+        )
+        running = tasks.create_task(client.run())
+        await ready.wait()
+        transport.write = watched
+        try:
+            for _ in range(rounds):
+                await asyncio.sleep(PAUSE_S)
+                written.clear()
+                asked_s = monotonic()
+                async for _ in client.stream(request):
+                    pass
+                times.append((written[0] - asked_s) * 1000)
+        finally:
+            transport.write = write
+        running.cancel()
+    return summary(times)
+
+
+def figures(rounds: int = 40) -> dict[str, Figures]:
+    """Both."""
+    return {
+        "first_frame_to_first_pcm": asyncio.run(first_sound(rounds)),
+        "request_to_socket": asyncio.run(hand_over(rounds)),
+    }
+
+
+def main() -> None:
+    """Print the figures as JSON."""
+    print(json.dumps(figures(int(sys.argv[1]) if len(sys.argv) > 1 else 40), indent=2))
+
+
+if __name__ == "__main__":
+    main()

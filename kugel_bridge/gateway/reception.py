@@ -1,0 +1,291 @@
+"""uvicorn's two protocols, hardened against clients that dawdle, flood, vanish or never read.
+
+uvicorn 0.54 has no deadline for a request's head or body, counts silent connections against
+everybody, ignores its limit for WebSockets, waits without end for clients that do not read, and
+logs tracebacks for what clients send. Each override below names the gap that it closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame
+
+from kugel_bridge.gateway.cable import CABLE, Cable
+
+HEAD_S = 10.0
+"""From the connection, or the first byte of a further request, to the end of its head."""
+BODY_S = 30.0
+"""From the end of a head to the end of its body: the longest text takes 20 s at 14 kbit/s."""
+STUCK_S = 30.0
+"""A client that plays as it reads takes far less than this to make room for a frame."""
+MAX_FRAGMENTS = 1_024
+"""Of one message: empty ones count for nothing against its size."""
+MAX_UNREAD_BYTES = 256 * 1024
+"""Answers to pings are not held up by sound that is not read; so much of both may pile up."""
+
+
+class _ClientsFaults(logging.LoggerAdapter[logging.Logger]):
+    """Notes what clients do wrong at debug: a hostile one must not fill the log."""
+
+    @property
+    def level(self) -> int:
+        """uvicorn looks at it before it traces."""
+        return self.logger.level
+
+    def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
+        self.debug(msg, *args, **kwargs)
+
+
+_logger = cast(logging.Logger, _ClientsFaults(logging.getLogger("uvicorn.error")))
+
+
+class Deadline:
+    """Hangs up a connection unless it is called off in time."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, cable: Cable, seconds: float) -> None:
+        """Count from now, unless it counts already."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, cable.abort)
+
+    def call_off(self) -> None:
+        """Stop counting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Waiting:
+    """Connections without a request: new ones, and old ones between two.
+
+    When there are too many the one that waits longest has to go, so that a client that opens
+    thousands displaces its own.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cables: dict[Cable, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._cables)
+
+    def add(self, cable: Cable) -> None:
+        """One more; the oldest one is hung up if that makes too many."""
+        self._cables[cable] = None
+        if len(self._cables) > self._most:
+            oldest = next(iter(self._cables))
+            self.remove(oldest)
+            oldest.abort()
+
+    def remove(self, cable: Cable) -> None:
+        """It has a request now, or is gone."""
+        self._cables.pop(cable, None)
+
+
+class HttpReception(H11Protocol):
+    """HTTP, until an upgrade; `waiting` is shared by all connections of a server."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        waiting: Waiting,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.logger = _logger
+        self._waiting = waiting
+        self._cable: Cable
+        self._arrival = Deadline()
+        self._stage: object = None
+        self._room = Deadline()
+        self._is_upgraded = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock for the first head."""
+        self._cable = Cable(transport)
+        self.app_state = {**self.app_state, CABLE: self._cable}
+        super().connection_made(self._cable)
+        self._waiting.add(self._cable)
+        self._arrival.begin(self._cable, HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all clocks."""
+        self._arrival.call_off()
+        self._room.call_off()
+        self._waiting.remove(self._cable)
+        # uvicorn forgets this one after an error.
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Every part of a request has its deadline, however it drips in."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._is_upgraded:
+            return
+        stage = self.conn.their_state
+        if stage is not self._stage:
+            self._stage = stage
+            self._arrival.call_off()
+        if stage is h11.IDLE:
+            self._waiting.add(self._cable)
+            # Nothing of a further request: the keep-alive time is running.
+            if self.timeout_keep_alive_task is None:
+                self._arrival.begin(self._cable, HEAD_S)
+            return
+        self._waiting.remove(self._cable)
+        if stage is h11.SEND_BODY:
+            self._arrival.begin(self._cable, BODY_S)
+
+    def _should_upgrade(self) -> bool:
+        # An upgrade would pass by the limit; as a plain request it gets the 503.
+        most = self.limit_concurrency
+        return super()._should_upgrade() and (most is None or len(self.connections) < most)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over, with no clock of ours left running."""
+        self._is_upgraded = True
+        self._arrival.call_off()
+        self._waiting.remove(self._cable)
+        super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer nonsense, also where it comes in the middle of a request."""
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:
+            # An answer is on its way already; cutting it off is all that can be said.
+            self._cable.abort()
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application must not write into an answer that is not its own.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def pause_writing(self) -> None:
+        """Give the client some time to read."""
+        super().pause_writing()
+        self._room.begin(self._cable, STUCK_S)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._room.call_off()
+
+
+class SocketReception(WebSocketsSansIOProtocol):
+    """A WebSocket, from its upgrade on."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._room = Deadline()
+        self._has_failed = False
+
+    @property
+    def _cable(self) -> Cable:
+        assert isinstance(self.transport, Cable)
+        return self.transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all clocks."""
+        self._room.call_off()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless nothing that comes matters any more."""
+        if self._has_failed:
+            return
+        super().data_received(data)
+        if not self.handshake_initiated:
+            # h11 takes heads that websockets does not (8 KiB of path, 128 headers), and then
+            # nobody answers.
+            self._fail_with(
+                b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment, if there are not too many."""
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.conn.fail(1009, "too many fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message over; text that is not UTF-8 is the client's fault, no error of ours."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(1007, "invalid UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        """Answer, unless the answers pile up."""
+        super().handle_ping()
+        if self._cable.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self._cable.abort()
+
+    def handle_parser_exception(self) -> None:
+        """Close so that the client gets to read why, whatever it is still sending."""
+        if self._has_failed:
+            return
+        close = self.conn.close_sent
+        if close is None:
+            # Before the handshake is done there is nothing to close.
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+        else:
+            self.queue.put_nowait(
+                {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+            )
+        self._fail_with(b"".join(self.conn.data_to_send()))
+
+    def _fail_with(self, last: bytes) -> None:
+        self._has_failed = self.close_sent = True
+        self.stop_keepalive()
+        if last:
+            self._cable.write(last)
+        self.frames = []
+        if self.read_paused:
+            self.read_paused = False
+            self._cable.resume_reading()
+        # With a timer set uvicorn leaves the connection open when the application ends.
+        self.close_timer = self._cable.half_close()
+
+    def pause_writing(self) -> None:
+        """Give the client some time to read."""
+        super().pause_writing()
+        self._room.begin(self._cable, STUCK_S)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._room.call_off()

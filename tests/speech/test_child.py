@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from kugel_bridge.model.errors import TooSlowError
+from kugel_bridge.speech.child import MAX_AHEAD, started
+from tests.speech.sounds import until
+from tests.speech.test_espeak import children
+
+WAIT_S = 10.0
+
+
+async def test_what_is_said_is_answered_and_the_end_is_empty() -> None:
+    async with started("cat", []) as child:
+        child.say(b"one ", is_last=False)
+        assert await child.read(WAIT_S) == b"one "
+        child.say(b"two", is_last=True)
+        assert await child.read(WAIT_S) == b"two"
+        assert await child.read(WAIT_S) == b""
+        await child.end()
+        assert child.has_succeeded
+    assert children() == []
+
+
+async def test_a_complaint_is_kept_in_bounds() -> None:
+    script = "import sys; sys.stderr.write('no ' * 100_000); sys.exit(3)"
+    async with started(sys.executable, ["-c", script]) as child:
+        assert await child.read(WAIT_S) == b""
+        await child.end()
+        assert child.complaint.startswith("no no")
+        assert len(child.complaint) <= 2_000
+        assert not child.has_succeeded
+
+
+async def test_a_silent_child_is_too_slow() -> None:
+    async with started("sleep", ["60"]) as child:
+        with pytest.raises(TooSlowError, match=r"0\.05 s"):
+            await child.read(0.05)
+    assert children() == []
+
+
+async def test_a_child_that_is_not_listened_to_waits() -> None:
+    script = (
+        "import sys\nfor n in range(9): sys.stdout.write('x' * 500_000)\nsys.stderr.write('done')"
+    )
+    async with started(sys.executable, ["-c", script]) as child:
+        first = await child.read(WAIT_S)
+        await until(lambda: child._ahead > MAX_AHEAD)
+        assert child.complaint == ""
+        total = len(first)
+        while data := await child.read(WAIT_S):
+            total += len(data)
+        assert total == 9 * 500_000
+        await child.end()
+        assert child.complaint == "done"
+
+
+async def test_a_child_that_ignores_its_end_is_killed() -> None:
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('up', flush=True); time.sleep(60)"
+    )
+    async with started(sys.executable, ["-c", script]) as child:
+        assert (await child.read(WAIT_S)).startswith(b"up")
+    assert children() == []
+
+
+async def test_an_error_in_the_block_leaves_no_child() -> None:
+    with pytest.raises(RuntimeError):
+        async with started("sleep", ["60"]):
+            raise RuntimeError
+    assert children() == []
+
+
+async def test_a_missing_program_is_an_os_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        async with started("no-such-program", []):
+            pass
+    assert children() == []
