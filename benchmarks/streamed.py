@@ -69,16 +69,20 @@ async def hand_over(rounds: int) -> Figures:
     times = []
     request = SpeechRequest(text="Dinner is ready", language="en", voice_id="1")
     async with Cloud(FRAMES_S).serving() as cloud, asyncio.TaskGroup() as tasks:
-        ready = asyncio.Event()
         client = SpeechClient(
-            cloud.url, "", model_id="kugel-3", on_status=lambda status: ready.set()
+            cloud.url,
+            "",
+            model_id="kugel-3",
+            connect_timeout_s=5.0,
+            first_audio_timeout_s=5.0,
+            stall_timeout_s=5.0,
         )
         running = tasks.create_task(client.run())
-        await ready.wait()
         transport.write = watched
         try:
             for _ in range(rounds):
                 await asyncio.sleep(PAUSE_S)
+                assert client.is_warm
                 written.clear()
                 asked_s = monotonic()
                 async for _ in client.stream(request):

@@ -11,11 +11,14 @@ import pytest
 from kugel_bridge import __version__
 from kugel_bridge.cli.commands import COMMANDS
 from kugel_bridge.conductor.controls import Controls
+from kugel_bridge.gateway.app import METERED_PATHS
+from kugel_bridge.gateway.metrics import Metrics
 from kugel_bridge.model.report import Outcome, SourceKind, Step
 from kugel_bridge.model.status import AudioStatus, CloudStatus, PlayState
 from kugel_bridge.mqtt.aliases import ANNOUNCEMENT
 from kugel_bridge.mqtt.setting import SETTINGS
 from kugel_bridge.mqtt.topics import Topics
+from kugel_bridge.settings.doors import Gateway
 from kugel_bridge.settings.house import LEVEL_DEFAULTS
 from kugel_bridge.settings.load import load
 from kugel_bridge.settings.manual import entries, toml_value
@@ -25,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MQTT = (ROOT / "docs" / "mqtt.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+GATEWAY = (ROOT / "docs" / "gateway.md").read_text(encoding="utf-8")
 
 
 def section(text: str, heading: str) -> str:
@@ -135,13 +139,41 @@ def test_every_request_is_documented() -> None:
     assert set(verbs) <= words(section(MQTT, "Requests"))
 
 
+def test_every_path_of_the_gateway_is_documented() -> None:
+    assert set(METERED_PATHS) <= words(section(GATEWAY, "Paths"))
+
+
+def test_every_figure_of_the_gateway_is_documented_and_every_documented_one_exists() -> None:
+    metrics = Metrics([])
+    told = set(re.findall(r"# TYPE kugel_gateway_(\w+) ", metrics.text()))
+    listed = {word.partition("{")[0] for word in words(section(GATEWAY, "Metrics"))}
+    assert told <= listed
+    assert {name for name in listed if name.endswith("_total")} <= told
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "requests_per_minute",
+        "concurrent_generations",
+        "connections",
+        "characters_per_request",
+        "characters_per_day",
+    ],
+)
+def test_the_gateways_limits_are_told_with_their_defaults(key: str) -> None:
+    default = getattr(Gateway(), key)
+    row = next(line for line in section(GATEWAY, "Limits").splitlines() if f"`{key}`" in line)
+    assert f"| {'none' if default is None else default} |" in row
+
+
 def test_the_outcomes_in_the_readme_are_all_there_are() -> None:
     table = re.findall(r"(?m)^\| `(\w+)` \|", section(README, "Topics"))
     assert table == [outcome.value for outcome in Outcome]
 
 
 def test_configurations_in_the_manual_load(tmp_path: Path) -> None:
-    blocks = re.findall(r"(?ms)^```toml\n(.*?)^```", README + CONFIGURATION)
+    blocks = re.findall(r"(?ms)^```toml\n(.*?)^```", README + CONFIGURATION + GATEWAY)
     assert len(blocks) >= 2
     for number, block in enumerate(blocks):
         file = tmp_path / f"{number}.toml"

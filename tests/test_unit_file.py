@@ -45,6 +45,9 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
     "line",
     [
         "Type=notify",
+        "NotifyAccess=main",
+        "WatchdogSec=30",
+        "TimeoutStopSec=10",
         "Restart=on-failure",
         "RestartPreventExitStatus=78 2",
         "SupplementaryGroups=audio",

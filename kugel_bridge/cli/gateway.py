@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  KUGEL_BRIDGE_GATEWAY__KEYS=my-key kugel-bridge gateway --host 0.0.0.0\n"
         "  KUGEL_BRIDGE_GATEWAY__ENGINE=upstream KUGELAUDIO_API_KEY=ka_... kugel-bridge gateway\n"
         "Point the official SDK at it:\n"
-        '  KugelAudio(api_key="anything", api_url="http://127.0.0.1:8780")'
+        '  KugelAudio(api_key="anything", api_url="http://127.0.0.1:8780")\n'
+        "Keys, limits, usage and where it may listen: [gateway] in the configuration. Every path,\n"
+        "limit and time-out: docs/gateway.md."
     )
 
 

@@ -1,8 +1,10 @@
-"""The body of a request: bounded in size and time, whatever its sender announces."""
+"""The body of a request: bounded in size, whatever its sender announces.
+
+How long it may take is the business of `reception`, which hangs up on whoever dawdles.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from email.message import Message
 
 from starlette.datastructures import Headers
@@ -12,13 +14,10 @@ from kugel_bridge.kugelaudio.codes import Refusal
 
 MAX_BODY_BYTES = 256 * 1024
 """Room for the longest text with every character escaped, as on the sockets."""
-BODY_WAIT_S = 30.0
-"""For all of it; the largest one is a second's work for the slowest of networks."""
 
 BODY_TOO_LARGE = Refusal(
     413, "VALIDATION_ERROR", f"Request body too large (max {MAX_BODY_BYTES // 1024} KiB)"
 )
-BODY_TOO_SLOW = Refusal(408, "VALIDATION_ERROR", "The request body did not come in time")
 
 
 async def body_of(request: Request) -> bytes | Refusal:
@@ -27,14 +26,10 @@ async def body_of(request: Request) -> bytes | Refusal:
     if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
         return BODY_TOO_LARGE
     body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WAIT_S):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MAX_BODY_BYTES:
-                    return BODY_TOO_LARGE
-    except TimeoutError:
-        return BODY_TOO_SLOW
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            return BODY_TOO_LARGE
     return bytes(body)
 
 

@@ -21,6 +21,8 @@ class Cable(asyncio.Transport):
         super().__init__()
         self._transport = transport
         self._held: bytearray | None = None
+        self.lost = asyncio.Event()
+        """Set when the connection is no more; its protocol has to tell."""
 
     # --- ends -----------------------------------------------------------------------------
 

@@ -41,8 +41,8 @@ class Lists(Protocol):
 class CatalogueBook:
     """Answers from memory; the asking itself goes on in `run`, whoever stops waiting for it.
 
-    An answer is used for `keep_s` (s), and longer while no newer one can be had. Nobody waits
-    longer than `patience_s` (s).
+    An answer is used for `keep_s` (s), and longer while no newer one can be had. A question is
+    waited for `patience_s` (s) by all who ask it together.
     """
 
     def __init__(
@@ -121,8 +121,10 @@ class CatalogueBook:
     async def _answer(self, question: _Question[T]) -> T:
         await self._is_running.wait()
         if self._refresh(question):
+            waited_s = self._clock.now().monotonic_s - question.asked_s
             try:
-                async with asyncio.timeout(self._patience_s):
+                # From the question on, not from the caller: a hang is waited for once.
+                async with asyncio.timeout(self._patience_s - waited_s):
                     await question.settled.wait()
             except TimeoutError:
                 logger.debug("the voices take long")
@@ -138,7 +140,7 @@ class CatalogueBook:
         is_due = question.answered_s is None or now_s >= question.answered_s + self._keep_s
         may_ask = question.failed_s is None or now_s >= question.failed_s + RETRY_S
         if is_due and may_ask and not question.is_open and self._tasks is not None:
-            question.is_open = True
+            question.is_open, question.asked_s = True, now_s
             question.settled.clear()
             self._tasks.create_task(self._ask(question), name="voices")
         return question.is_open
@@ -167,6 +169,7 @@ class _Question(Generic[T]):
         self.error: BridgeError | None = None
         self.failed_s: float | None = None
         self.is_open = False
+        self.asked_s = 0.0
         self.settled = asyncio.Event()
 
     def value(self) -> T:

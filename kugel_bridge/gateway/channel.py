@@ -55,9 +55,7 @@ class Channel:
 
     async def closed(self) -> None:
         """Return when there is nobody to send to."""
-        # uvicorn tells an end only to the one who receives, and that is the application.
-        while not self.is_closed:
-            await asyncio.sleep(_POLL_S)
+        await self._cable.lost.wait()
 
     async def send(self, message: Message) -> None:
         """Send at the rate that is set."""

@@ -60,6 +60,8 @@ class MultiSocket:
         self._reciters: dict[Context, Reciter] = {}
         """One for each context, until the last frame of it is out."""
         self._speaking: dict[Reciter, asyncio.Task[None]] = {}
+        self._answering = asyncio.Lock()
+        """Held from a message to its answer."""
         self._is_ending = False
 
     async def serve(self) -> None:
@@ -85,7 +87,8 @@ class MultiSocket:
             except ProtocolError:
                 message = ContextRefusal(INVALID_JSON)
             if message is not None:
-                await self._take(message)
+                async with self._answering:
+                    await self._take(message)
 
     async def _take(self, message: ContextMessage) -> None:
         match message:
@@ -112,15 +115,13 @@ class MultiSocket:
             if message.flush:
                 await self._send(final_frame(message.context_id))
             return
-        text = message.text
         reciter = self._reciters.get(context)
         if reciter is None:
             reciter = self._new(context)
             await self._send(context.created())
             self._start(reciter)
-            # The single space with which clients create a context is no speech.
-            text = text if text.strip() else ""
-        refusal = reciter.add(text)
+        # The single space with which clients create a context is no speech to the reciter.
+        refusal = reciter.add(message.text)
         if refusal is None and message.flush:
             refusal = reciter.flush()
         if refusal is not None:
@@ -162,10 +163,15 @@ class MultiSocket:
 
     async def _leave_when_draining(self) -> None:
         await self._draining.wait()
-        while busy := [each for each in self._reciters.values() if not each.is_idle.is_set()]:
+        while True:
+            # A message that came before is answered first.
+            async with self._answering:
+                busy = [each for each in self._reciters.values() if not each.is_idle.is_set()]
+                if not busy:
+                    if not self._is_ending:
+                        await self._outlet.close(CLOSE_RESTARTING)
+                    return
             await busy[0].is_idle.wait()
-        if not self._is_ending:
-            await self._outlet.close(CLOSE_RESTARTING)
 
     def _new(self, context: Context) -> Reciter:
         reciter = self._reciters[context] = Reciter(

@@ -26,7 +26,10 @@ class Ticket(Protocol):
         """Take characters from the day's budget, or say why not."""
 
     async def end(self, usage: Usage | None) -> None:
-        """Free the slot; returns when `usage`, if there was any, is on record. May be repeated."""
+        """Free the slot; returns when `usage`, if there was any, is on record. May be repeated.
+
+        Nothing is lost if the wait for it is cancelled.
+        """
 
 
 class Limits(Protocol):

@@ -126,9 +126,14 @@ class HttpReception(H11Protocol):
         self._arrival.call_off()
         self._room.call_off()
         self._waiting.remove(self._cable)
+        self._cable.lost.set()
         # uvicorn forgets this one after an error.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Hang up, and not wait without end until what was sent is read."""
+        self._cable.close()
 
     def data_received(self, data: bytes) -> None:
         """Every part of a request has its deadline, however it drips in."""
@@ -214,7 +219,12 @@ class SocketReception(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all clocks."""
         self._room.call_off()
+        self._cable.lost.set()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Hang up, and not wait without end until what was sent is read."""
+        self._cable.close()
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless nothing that comes matters any more."""

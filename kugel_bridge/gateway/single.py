@@ -150,7 +150,8 @@ class SingleSocket:
             # On record before the client is told: what it was told then is never lost.
             await ticket.end(made.usage)
         finally:
-            await ticket.end(None)
+            # Sound that was sent is used up, also where the rest of it failed or was cancelled.
+            await ticket.end(self._session.sent)
         return self._session.finish(
             samples=made.samples,
             rate=made.rate,

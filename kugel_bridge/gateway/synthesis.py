@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 from kugel_bridge.gateway.body import body_of, refused_media
 from kugel_bridge.gateway.engine import Spoken
 from kugel_bridge.gateway.gate import refusal_response
-from kugel_bridge.gateway.generation import FailedError, Generator
+from kugel_bridge.gateway.generation import FailedError, Generator, granted
 from kugel_bridge.gateway.limits import Limits
-from kugel_bridge.gateway.outlet import SLOW_READER_S, GoneError
+from kugel_bridge.gateway.outlet import GoneError
 from kugel_bridge.kugelaudio.catalogue import Voice
 from kugel_bridge.kugelaudio.codes import (
     GENERATION_FAILED,
@@ -53,13 +53,14 @@ _MAX_REASON_CHARACTERS = 200
 
 
 class Synthesis:
-    """An ASGI application for one path; it speaks one text for each request."""
+    """An ASGI application for one path; it speaks one text for each request.
 
-    def __init__(
-        self, generator: Generator, limits: Limits, *, slow_reader_s: float = SLOW_READER_S
-    ) -> None:
+    Sending waits until the client has read, so the engine is never far ahead of it; a client that
+    reads nothing at all is hung up on by `reception`.
+    """
+
+    def __init__(self, generator: Generator, limits: Limits) -> None:
         self._generator, self._limits = generator, limits
-        self._slow_reader_s = slow_reader_s
         self._is_draining = False
 
     def drain(self) -> None:
@@ -76,7 +77,7 @@ class Synthesis:
         if isinstance(wanted, Refusal):
             await refusal_response(wanted)(scope, receive, send)
             return
-        answer = _Answer(wanted[0], send, self._slow_reader_s)
+        answer = _Answer(wanted[0], send)
         try:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(_raise_when_gone(receive), name="gateway client")
@@ -105,13 +106,9 @@ class Synthesis:
     async def _speak(
         self, wanted: SpeechRequest, voice: Voice, answer: _Answer, account: str
     ) -> None:
-        ticket = self._limits.begin(account)
-        if isinstance(ticket, Refusal):
-            raise FailedError(ticket)
+        ticket = granted(self._limits.begin(account))
         try:
-            refusal = ticket.spend(len(wanted.text))
-            if refusal is not None:
-                raise FailedError(refusal)
+            granted(ticket.spend(len(wanted.text)))
             made = await self._generator.make(wanted, voice, answer.deliver, answer.begin)
             # On record before the client is told: what it was told then is never lost.
             await ticket.end(made.usage)
@@ -134,8 +131,8 @@ class Synthesis:
 class _Answer:
     """The answer to one request; its head goes out with the first sound."""
 
-    def __init__(self, request: SpeechRequest, send: Send, slow_reader_s: float) -> None:
-        self._request, self._send, self._slow_reader_s = request, send, slow_reader_s
+    def __init__(self, request: SpeechRequest, send: Send) -> None:
+        self._request, self._send = request, send
         self._encoding, self._rate = request.delivery
         self._spoken: Spoken | None = None
         self._bytes = 0
@@ -155,25 +152,20 @@ class _Answer:
         self._spoken = spoken
 
     async def deliver(self, piece: bytes | WordTimings) -> None:
-        """Send sound; raises GoneError if the client does not read."""
+        """Send sound."""
         if isinstance(piece, WordTimings):
             return
         if not self.has_started:
             self.has_started = True
-            await self._put({"type": "http.response.start", "status": 200, "headers": self._head()})
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": self._head()}
+            )
         self._bytes += len(piece)
-        await self._put({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
         """Tell the client that this was all."""
-        await self._put({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _put(self, message: dict[str, object]) -> None:
-        try:
-            async with asyncio.timeout(self._slow_reader_s):
-                await self._send(message)
-        except TimeoutError as error:
-            raise GoneError("the client does not read") from error
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _head(self) -> list[tuple[bytes, bytes]]:
         headers = {

@@ -204,7 +204,7 @@ class StreamSocket:
             return False
         if not script.turn.is_ended:
             script.turn.drop()
-        return not script.is_unheard
+        return True
 
     async def _speak(self, script: _Script) -> None:
         try:
@@ -212,7 +212,7 @@ class StreamSocket:
         except FailedError as error:
             script.refusal = error.refusal
         except GoneError:
-            script.is_unheard = True
+            logger.debug("a client left in the middle of a turn")
         except Exception:
             logger.exception("a turn of %d characters failed", script.turn.characters)
             script.refusal = GENERATION_FAILED
@@ -236,7 +236,7 @@ class StreamSocket:
                 )
             await self._outlet.send(turn.finish())
         finally:
-            # On record before the client is told, and also what a lost turn has cost.
+            # On record before the client is told, and also the sound of a turn that was lost.
             await ticket.end(turn.usage)
         await self._outlet.send(turn.close())
 
@@ -261,8 +261,6 @@ class _Script:
     """None = that was all. The limit on a turn's text bounds it."""
     refusal: Refusal | None = None
     """Why the turn fails."""
-    is_unheard: bool = False
-    """Nobody is there any more."""
     stale_at: float = math.inf
     """When what waits is spoken (s, the event loop's clock)."""
     idle_at: float = math.inf

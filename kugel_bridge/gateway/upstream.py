@@ -168,18 +168,22 @@ class UpstreamEngine:
     async def _spoken(self, wanted: SpeechRequest) -> Spoken:
         key, cache = phrase_key(wanted, self._origin), self._cache
         with_words = wanted.word_timestamps
-        if cache is not None and not with_words:
-            found = await cache.lookup(key)
-            if found is not None:
-                return Spoken(SourceKind.CACHE, found.chunks())
-        if (error := self._client.available) is not None:
-            raise error
-        bill = _Bill()
-        _, listener, is_new = await self._flights.board(
-            key.digest + (_WITH_WORDS if with_words else ""),
-            lambda: self._sound(wanted, bill),
-            lambda: None if cache is None else cache.begin(key),
-        )
+        flight = key.digest + (_WITH_WORDS if with_words else "")
+        bill, is_new = _Bill(), False
+        # A phrase that many ask for at a time is looked for on disk by the first of them only.
+        listener: Listener[PcmChunk | WordTimings] | None = self._flights.join(flight)
+        if listener is None:
+            if cache is not None and not with_words:
+                found = await cache.lookup(key)
+                if found is not None:
+                    return Spoken(SourceKind.CACHE, found.chunks())
+            if (error := self._client.available) is not None:
+                raise error
+            _, listener, is_new = await self._flights.board(
+                flight,
+                lambda: self._sound(wanted, bill),
+                lambda: None if cache is None else cache.begin(key),
+            )
         try:
             await listener.begin()
         except BaseException:

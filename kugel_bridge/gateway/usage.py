@@ -78,7 +78,11 @@ class Ledger:
 
     async def __aenter__(self) -> Self:
         if self._writer is not None:
-            await self._writer.start()
+            try:
+                await self._writer.start()
+            except BaseException:
+                await self._writer.end()
+                raise
         return self
 
     async def __aexit__(self, *raised: object) -> None:

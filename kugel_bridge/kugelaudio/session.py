@@ -97,6 +97,7 @@ class ServerSession:
         """What requests get for the fields they leave out."""
         self._request: SpeechRequest | None = None
         self._frames = 0
+        self._sent_s = 0.0
 
     @property
     def speaking(self) -> bool:
@@ -108,17 +109,29 @@ class ServerSession:
         """Audio frames sent for the request under way."""
         return self._frames
 
+    @property
+    def sent(self) -> Usage | None:
+        """What went out of the request under way, at an unknown cost; None for nothing."""
+        if self._request is None or not self._sent_s:
+            return None
+        return Usage(
+            audio_s=round(self._sent_s, 3),
+            characters=len(self._request.text),
+            model_id=self._request.model_id,
+        )
+
     def begin(self, request: SpeechRequest) -> None:
         """Start a request; the frames that follow are its own until one of its ends."""
         if self._request is not None:
             raise RuntimeError("the request before has not ended")
-        self._request, self._frames = request, 0
+        self._request, self._frames, self._sent_s = request, 0, 0.0
 
     def audio(self, data: bytes) -> str:
         """The next audio frame, `data` being in the request's own encoding and rate."""
         encoding, rate = self._current().delivery
         frame = AudioFrame(data, encoding, rate, index=self._frames)
         self._frames += 1
+        self._sent_s += frame.samples / rate
         return frame.to_json()
 
     def words(self, timings: WordTimings) -> str:

@@ -77,6 +77,8 @@ class Turn:
         self._phase = Phase.WAITING
         self._chunks = self._frames = 0
         self._costs: list[Usage] = []
+        self._open_s = 0.0
+        """Sound of a chunk that is not complete."""
         self._source = self._fallback = ""
 
     @property
@@ -86,14 +88,14 @@ class Turn:
 
     @property
     def usage(self) -> Usage | None:
-        """What its chunks cost until now; None before the first."""
-        if not self._costs:
+        """What it cost until now, down to the last frame; None before the first."""
+        if not self._costs and not self._open_s:
             return None
         cents = [cost.cost_cents for cost in self._costs if cost.cost_cents is not None]
         # One unknown part makes the sum unknown, which is not zero.
-        is_known = len(cents) == len(self._costs)
+        is_known = len(cents) == len(self._costs) and not self._open_s
         return Usage(
-            audio_s=self._audio_s,
+            audio_s=round(self._audio_s + self._open_s, 3),
             characters=self.characters,
             cost_cents=sum(cents) if is_known else None,
             currency=self._costs[-1].currency if is_known else None,
@@ -111,6 +113,7 @@ class Turn:
         encoding, rate = self.config.request.delivery
         frame = AudioFrame(data, encoding, rate, index=self._frames, chunk_id=self._chunks)
         self._frames += 1
+        self._open_s += frame.samples / rate
         return frame.to_json()
 
     def words(self, timings: WordTimings) -> str:
@@ -124,6 +127,7 @@ class Turn:
         if fallback or not self._source:
             self._source, self._fallback = source, fallback
         self._costs.append(cost)
+        self._open_s = 0.0
         frame = {
             "chunk_complete": True,
             "chunk_id": self._chunks,

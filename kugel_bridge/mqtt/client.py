@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from kugel_bridge.mqtt.backoff import STEADY_S, Backoff
 from kugel_bridge.mqtt.broker import Broker
@@ -34,14 +34,20 @@ class MqttConnection:
         will: Will,
         subscriptions: Sequence[str],
         *,
+        unkept: Collection[str] = (),
         on_message: Callable[[MqttMessage], None],
         on_up: Callable[[], None],
         on_down: Callable[[str], None],
         outbox: Outbox | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        """`on_up` is called when the subscriptions stand, `on_down` with the reason of a loss."""
+        """`on_up` is called when the subscriptions stand, `on_down` with the reason of a loss.
+
+        `unkept` are the subscriptions at QoS 0: what the broker does not keep for us does not
+        wait there behind thousands of announcements either.
+        """
         self._broker, self._will, self._filters = broker, will, tuple(subscriptions)
+        self._unkept = unkept
         self._on_message, self._on_up, self._on_down = on_message, on_up, on_down
         self._outbox = outbox or Outbox()
         self._backoff = backoff or Backoff()
@@ -190,7 +196,7 @@ class MqttConnection:
         return error, was_up
 
     async def _subscribe(self, wire: Wire) -> None:
-        refused = await wire.subscribe(self._filters)
+        refused = await wire.subscribe(self._filters, self._unkept)
         if refused != self.refused:
             for name, reason in refused.items():
                 logger.error("MQTT: the broker refuses our subscription to %s: %s", name, reason)

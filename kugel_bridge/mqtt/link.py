@@ -94,6 +94,7 @@ class MqttLink:
             broker,
             Will(topics.availability, availability_payload(online=False)),
             topics.subscriptions(),
+            unkept=(topics.requests,),
             on_message=self._on_message,
             on_up=self._on_up,
             on_down=on_down,

@@ -99,7 +99,9 @@ class Topics:
             f"{self._root}/say/+",
             f"{self._root}/zone/+/say",
         )
-        self._ordered = (f"{self._root}/alert", f"{self._root}/set/+", f"{self._root}/request/#")
+        self.requests = f"{self._root}/request/#"
+        """The filter of questions and orders such as "stop", which mean this moment."""
+        self._ordered = (f"{self._root}/alert", f"{self._root}/set/+", self.requests)
         self._extra = self._checked_extra(extra)
 
     def subscriptions(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -94,17 +94,30 @@ class Wire:
         await self._wait_for(self._welcome, limit_s, "the broker's answer")
         return self._welcome.result()
 
-    async def subscribe(self, filters: Sequence[str]) -> dict[str, str]:
-        """Subscribe; the filters that the broker refused, with its reasons. Raises WireError."""
+    async def subscribe(
+        self, filters: Sequence[str], unkept: Collection[str] = ()
+    ) -> dict[str, str]:
+        """Subscribe, those in `unkept` at QoS 0, the others at 1.
+
+        Returns the filters that the broker refused, with its reasons. Raises WireError.
+        """
+        levels = [(name, 0 if name in unkept else 1) for name in filters]
         if self.version is Version.MQTT_5:
             # No retained messages at subscribing: a request is not a state. The retain flag of
             # live ones is kept so that they can be told, and what we send does not come back.
-            options = SubscribeOptions(
-                qos=1, noLocal=True, retainAsPublished=True, retainHandling=2
+            _, mid = self._client.subscribe(
+                [
+                    (
+                        name,
+                        SubscribeOptions(
+                            qos=qos, noLocal=True, retainAsPublished=True, retainHandling=2
+                        ),
+                    )
+                    for name, qos in levels
+                ]
             )
-            _, mid = self._client.subscribe([(name, options) for name in filters])
         else:
-            _, mid = self._client.subscribe([(name, 1) for name in filters])
+            _, mid = self._client.subscribe(levels)
         if mid is None:
             raise self._end(WireError(self._driver.fault, End.LOST))
         answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()

@@ -41,9 +41,8 @@ class Flights:
         All who ask for one digest want the same kind of pieces.
         """
         await self._is_running.wait()
-        flight = self._under_way.get(digest)
-        if flight is not None and flight.can_join:
-            return flight, flight.join(), False
+        if (listener := self.join(digest)) is not None:
+            return self._under_way[digest], listener, False
         for other in self._under_way.values():
             # What only the cache waits for gives way to what somebody waits for.
             if not other.is_heard:
@@ -53,6 +52,11 @@ class Flights:
         assert self._tasks is not None
         self._tasks.create_task(self._fly(digest, flight), name=f"phrase {digest[:12]}")
         return flight, flight.join(), True
+
+    def join(self, digest: str) -> Listener[Any] | None:
+        """A listener on that phrase's flight, if one is under way; it has to be closed."""
+        flight = self._under_way.get(digest)
+        return flight.join() if flight is not None and flight.can_join else None
 
     async def _fly(self, digest: str, flight: Flight[Any]) -> None:
         try:

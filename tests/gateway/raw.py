@@ -9,9 +9,8 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from kugel_bridge.gateway.server import GatewayServer
 from tests.gateway_server import WAIT_S
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
@@ -33,6 +32,13 @@ def frame(data: bytes | str, opcode: int = TEXT, *, fin: bool = True) -> bytes:
         head = struct.pack("!BBQ", first, 0x80 | 127, size)
     # A mask of zeros leaves the data as they are.
     return head + bytes(4) + payload
+
+
+class Listening(Protocol):
+    """A server on a loopback port."""
+
+    @property
+    def port(self) -> int: ...
 
 
 class Raw:
@@ -88,7 +94,7 @@ class Raw:
 
 
 @asynccontextmanager
-async def raw(server: GatewayServer, *, receive_buffer: int | None = None) -> AsyncIterator[Raw]:
+async def raw(server: Listening, *, receive_buffer: int | None = None) -> AsyncIterator[Raw]:
     """A connection; with `receive_buffer` the kernel keeps about so many unread bytes of it."""
     bare = socket.socket()
     if receive_buffer is not None:

@@ -134,6 +134,21 @@ async def test_nobody_waits_longer_than_patience_lasts() -> None:
         assert lists.asked == [""]
 
 
+async def test_a_hang_is_waited_for_once_however_many_come() -> None:
+    lists, clock = Lists(), ManualClock()
+    lists.gate.clear()
+    async with book_of(lists, clock) as book, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(book.book())
+        while not lists.asked:
+            await asyncio.sleep(0)
+        clock.advance(WAIT_S)
+        for _ in range(100):
+            with pytest.raises(TooSlowError):
+                await book.book()
+        lists.gate.set()
+        assert (await first).voices == VOICES
+
+
 async def test_a_known_voice_is_found_in_an_old_list_without_waiting() -> None:
     lists, clock = Lists(), ManualClock()
     async with book_of(lists, clock) as book:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -220,6 +221,19 @@ async def test_a_context_that_is_being_closed_is_closed_when_it_is_cancelled() -
         assert kinds(await until(socket, "context_closed")) == ["interrupted", "context_closed"]
 
 
+async def test_cancelling_forgets_the_beginning_of_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_patience(monkeypatch)
+    engine = ScriptedEngine(hold=asyncio.Event())
+    async with multi(engine) as socket:
+        await socket.send({"text": "One. Two and", "context_id": "a"} | VOICE)
+        await until(socket, "audio")
+        await socket.send({"cancel": True}, {"flush": True, "context_id": "a"})
+        assert kinds(await until(socket, "final")) == ["interrupted", "final"]
+    assert [asked[0] for asked in engine.asked] == ["One."]
+
+
 @pytest.mark.parametrize("more", [{}, {"context_id": "nobody"}])
 async def test_cancelling_nothing_is_harmless(more: dict[str, str]) -> None:
     async with multi(ScriptedEngine()) as socket:
@@ -407,6 +421,20 @@ async def test_a_client_that_leaves_ends_all_work(last: list[dict[str, Any]]) ->
             await asyncio.wait(left)
 
 
+async def test_a_client_that_leaves_in_the_middle_of_speech_is_no_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = ScriptedEngine([hum(1.0)] * 3600)
+    async with serving(engine) as server, asyncio.timeout(WAIT_S):
+        async with wire(server, PATH) as socket:
+            await socket.send(say("a"), say("b"))
+            await until(socket, "audio")
+        while engine.ended < 2:
+            engine.over.clear()
+            await engine.over.wait()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 async def test_the_end_of_the_server_closes_idle_sockets_with_1012(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -438,6 +466,44 @@ async def test_the_end_of_the_server_lets_generations_finish() -> None:
             rest = tasks.create_task(finish_once_the_server_ends(idle, busy))
         assert {f["context_id"] for f in await rest if "final" in f} == {"a", "b"}
         assert await busy.closed() == 1012
+
+
+async def test_the_end_of_the_server_does_not_wait_for_what_is_cut_off() -> None:
+    async def cut_off_once_the_server_ends(idle: Wire, busy: Wire) -> int | None:
+        assert await idle.closed() == 1012
+        await busy.send({"close_context": True, "context_id": "a", "immediate": True})
+        await until(busy, "context_closed")
+        return await busy.closed()
+
+    async with asyncio.timeout(WAIT_S), AsyncExitStack() as later, asyncio.TaskGroup() as tasks:
+        async with serving(ScriptedEngine(hold=asyncio.Event()), grace_s=3600) as server:
+            busy = await later.enter_async_context(wire(server, PATH))
+            idle = await later.enter_async_context(wire(server, PATH))
+            await busy.send(say("a"))
+            await until(busy, "audio")
+            code = tasks.create_task(cut_off_once_the_server_ends(idle, busy))
+        assert await code == 1012
+
+
+async def test_the_end_of_the_server_leaves_a_socket_its_own_end() -> None:
+    hold = asyncio.Event()
+
+    async def finish_once_the_server_ends(idle: Wire, ending: Wire) -> list[dict[str, Any]]:
+        assert await idle.closed() == 1012
+        hold.set()
+        return await until(ending, "session_closed")
+
+    async with asyncio.timeout(WAIT_S), AsyncExitStack() as later, asyncio.TaskGroup() as tasks:
+        async with serving(ScriptedEngine(hold=hold), grace_s=3600) as server:
+            ending = await later.enter_async_context(wire(server, PATH))
+            idle = await later.enter_async_context(wire(server, PATH))
+            await ending.send(say("a"))
+            await until(ending, "audio")
+            await ending.send({"text": " ", "context_id": "b"}, {"close_socket": True})
+            await until(ending, "context_closed")
+            rest = tasks.create_task(finish_once_the_server_ends(idle, ending))
+        assert (await rest)[-1]["total_audio_seconds"] == 0.5
+        assert await ending.closed() == 1000
 
 
 async def test_a_silent_context_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

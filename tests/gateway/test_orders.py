@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,3 +132,23 @@ def test_status_and_code_of_a_refusal_complete_each_other(
 ) -> None:
     refusal = parse(line).refusal
     assert (refusal.status, refusal.code) == fields
+
+
+def test_the_manual_and_the_grammar_say_the_same() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "gateway-faults.md").read_text(encoding="utf-8")
+    rows = {
+        name: (at, own)
+        for name, at, own in re.findall(
+            r"(?m)^\| `([a-z-]+)` \| [^|]+ \| ([^|]*) \| ([^|]*)\|$", manual
+        )
+        if name in set(Do)
+    }
+    assert set(rows) == {str(do) for do in Do}
+    for do, kind in KINDS.items():
+        at, own = rows[do]
+        assert re.findall(r"`(\w+)`", at) == list(kind.at), do
+        assert [
+            name for name in re.findall(r"`([\w-]+)`(?= \(|,|\s*$)", own) if name in OWN
+        ] == list(kind.names), do
+    for word in (*At, *Garbage, *Body):
+        assert f"`{word}`" in manual, word

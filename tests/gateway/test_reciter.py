@@ -68,6 +68,17 @@ async def test_text_without_a_flush_is_spoken_when_it_is_stale(
     assert (frames[0]["text"], frames[0]["chunk_id"]) == ("re.", 1)
 
 
+async def test_after_stale_text_comes_silence_and_then_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_patience(monkeypatch, stale_s=0.02, idle_s=0.05)
+    async with multi(ScriptedEngine()) as socket:
+        # An open tag is held back until the end.
+        await socket.send({"text": "Hello <spell>AB", "context_id": "c1"} | VOICE)
+        frames = await until(socket, "context_closed")
+    assert [f["text"] for f in frames if "text" in f] == ["Hello", "<spell>AB</spell>"]
+
+
 async def test_a_sentence_is_spoken_once_the_next_one_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -117,6 +128,16 @@ async def test_text_that_waits_is_bounded_and_the_rest_goes_on() -> None:
         await until(socket, "final")
     texts = [asked[0] for asked in engine.asked]
     assert "".join(texts[1:]) == "a" * 150 + "c" * 50 + "d" * 200
+
+
+async def test_what_was_cancelled_waits_no_longer() -> None:
+    engine = ScriptedEngine(hold=asyncio.Event())
+    async with multi(engine, max_characters=200) as socket:
+        await socket.send(say("c1"))
+        await until(socket, "audio")
+        for text in ("a" * 150, "b" * 150):
+            await socket.send(say("c1", text), {"cancel": True})
+            assert kinds(await until(socket, "interrupted")) == ["interrupted"]
 
 
 async def test_flushes_that_wait_are_bounded() -> None:

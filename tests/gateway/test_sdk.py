@@ -10,8 +10,12 @@ import kugelaudio
 import pytest
 from kugelaudio import KugelAudio
 
+from kugel_bridge.gateway.limits import Allowance, KeyLimits
 from kugel_bridge.gateway.local import LocalEngine
 from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.gateway.usage import Ledger
+from kugel_bridge.model.errors import ServiceUnavailableError
+from tests.clock import ManualClock
 from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
 
 KEY = "ka_test123"
@@ -133,6 +137,65 @@ async def test_a_wrong_key_is_an_authentication_error(use: Callable[[KugelAudio]
         with pytest.raises(kugelaudio.AuthenticationError) as caught:
             await with_sdk(server, use, key="ka_wrong")
     assert caught.value.request_id
+
+
+def speaking(c: KugelAudio) -> Any:
+    return c.tts.generate(text="Hello there.", voice_id=1, language="en")
+
+
+@pytest.mark.parametrize(
+    ("allowance", "error"),
+    [
+        ({"requests_per_minute": 1}, kugelaudio.RateLimitError),
+        ({"characters_per_day": 12}, kugelaudio.InsufficientCreditsError),
+    ],
+)
+async def test_what_is_used_up_is_an_error_class_of_its_own(
+    allowance: dict[str, int], error: type[Exception]
+) -> None:
+    clock = ManualClock()
+    ledger = Ledger(None, clock)
+    usual = {"requests_per_minute": 9, "concurrent_generations": 9, "connections": 9}
+    limits = KeyLimits(Allowance(**(usual | allowance)), clock, ledger)
+    async with serving(ScriptedEngine(), keys=[KEY], limits=limits, ledger=ledger) as server:
+        await with_sdk(server, speaking)
+        with pytest.raises(error):
+            await with_sdk(server, speaking)
+
+
+async def test_an_upgrade_over_the_limit_tells_the_sdk_when_to_come_again() -> None:
+    clock = ManualClock()
+    limits = KeyLimits(Allowance(9, 9, 1), clock, Ledger(None, clock))
+    async with serving(ScriptedEngine(), keys=[KEY], limits=limits) as server:
+        async with asyncio.timeout(WAIT_S):
+            holder = await KugelAudio.create(api_key=KEY, api_url=server.url)
+            try:
+                with pytest.raises(kugelaudio.RateLimitError) as caught:
+                    await with_sdk(server, speaking)
+            finally:
+                await holder.aclose()
+    assert caught.value.retry_after == 1
+    assert caught.value.request_id
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (ServiceUnavailableError("no voices"), kugelaudio.KugelAudioConnectionError),
+        (RuntimeError("a bug"), kugelaudio.KugelAudioError),
+    ],
+)
+async def test_an_engine_in_trouble_is_an_error_class_of_its_own(
+    broken: Exception, error: type[Exception]
+) -> None:
+    class Broken(ScriptedEngine):
+        async def voices(self) -> Any:
+            raise broken
+
+    async with serving(Broken(), keys=[KEY]) as server:
+        with pytest.raises(error) as caught:
+            await with_sdk(server, lambda c: c.voices.list())
+    assert type(caught.value) is error
 
 
 async def test_espeak_really_speaks() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kugel_bridge.kugelaudio.messages import LANGUAGES, SpeechRequest
+from kugel_bridge.kugelaudio.messages import LANGUAGES, SpeechRequest, Usage
 from tests.gateway.test_turns import SayingEngine, WatchedLimits
 from tests.gateway.wire import REQUEST, wire
 from tests.gateway_server import ScriptedEngine, hum, serving
@@ -85,8 +85,18 @@ async def test_a_bill_is_on_record_before_it_is_told() -> None:
     async with serving(ScriptedEngine(), limits=limits) as server, wire(server) as socket:
         await socket.send(REQUEST)
         final = (await socket.until_end())[-1]
-        assert [usage and usage.to_fields() for usage in limits.ended] == [final["usage"]]
+        assert [usage and usage.to_fields() for usage in limits.on_record] == [final["usage"]]
     assert limits.spent == [len("Hello there.")]
+
+
+async def test_what_was_heard_of_a_cancelled_request_is_used_up() -> None:
+    limits, engine = WatchedLimits(), ScriptedEngine(hold=asyncio.Event())
+    async with serving(engine, limits=limits) as server, wire(server) as socket:
+        await socket.send(REQUEST)
+        await socket.receive()
+        await socket.send({"cancel": True})
+        await socket.until_end()
+    assert limits.on_record == [Usage(0.2, len("Hello there."), model_id="kugel-3.5")]
 
 
 async def test_what_an_upstream_needs_reaches_the_engine() -> None:

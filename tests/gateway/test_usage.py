@@ -21,6 +21,7 @@ from kugel_bridge.queue.queuefile import Lock
 from kugel_bridge.queue.usage import KEPT_DAYS
 from tests.clock import ManualClock
 from tests.gateway_server import WAIT_S
+from tests.queue.test_disk import fill_up
 
 DAY_S = 86_400
 USAGE = Usage(audio_s=1.5, characters=20, cost_cents=0.25)
@@ -231,3 +232,26 @@ async def test_a_finished_request_survives_a_kill(tmp_path: Path) -> None:
             seen += [row[2:4] for row in rows(tmp_path / "usage.db")]
     assert seen == [(1, 8), (2, 16)]
     assert "a-key-of-mine" not in json.dumps(rows(tmp_path / "usage.db"))
+
+
+async def test_a_full_disk_stops_no_speech_and_is_caught_up_with(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, path = ManualClock(), small_disk / "usage.db"
+    async with Ledger(path, clock, retry_s=0.02) as ledger:
+        await ledger.add("a", USAGE)
+        filler = fill_up(small_disk)
+        count = 1
+        while "no space left" not in caplog.text:
+            # Keys of their own, for each needs room of its own.
+            await ledger.add(f"key{count:0500}", USAGE)
+            count += 1
+            assert count < 5_000
+        await ledger.add("a", USAGE)
+        assert ledger.characters_today("a") == 40
+        assert caplog.text.count("kept in memory only") == 1
+        filler.unlink()
+        await ledger.add("a", USAGE)
+    found = rows(path)
+    assert len(found) == count
+    assert found[0][2:4] == (3, 60)

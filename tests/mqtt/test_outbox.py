@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kugel_bridge.mqtt.message import Outgoing
-from kugel_bridge.mqtt.outbox import Outbox
+from kugel_bridge.mqtt.outbox import CROWDED_AT, Outbox
 
 
 def state(topic: str, payload: str) -> Outgoing:
@@ -47,6 +47,16 @@ def test_events_keep_their_order_and_the_oldest_are_given_up() -> None:
     assert len(box) == 3
     assert box.dropped == 2
     assert drain(box) == ["2", "3", "4"]
+
+
+def test_it_is_crowded_while_events_are_made_faster_than_they_leave() -> None:
+    box = Outbox()
+    for number in range(CROWDED_AT):
+        assert not box.crowded
+        box.put(Outgoing("kugel/hall/event", b"%d" % number))
+    assert box.crowded
+    box.take()
+    assert not box.crowded
 
 
 def test_events_are_bounded_in_bytes_too() -> None:

@@ -13,7 +13,13 @@ from kugel_bridge.settings.manual import entries, example_file, toml_key, toml_v
 from kugel_bridge.settings.tree import Settings, leaves
 
 Loader = Callable[[str], Configuration]
-MACHINE_S = {("device", "id"), ("cache", "dir"), ("queue", "path"), ("alerts", "dir")}
+MACHINE_S = {
+    ("device", "id"),
+    ("cache", "dir"),
+    ("queue", "path"),
+    ("alerts", "dir"),
+    ("gateway", "usage_path"),
+}
 EXAMPLE = Path(__file__).parents[2] / "config" / "kugel-bridge.example.toml"
 
 

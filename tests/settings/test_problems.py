@@ -225,3 +225,11 @@ def test_a_gateway_in_front_of_nothing_or_of_itself_is_refused(
 )
 def test_a_gateway_in_front_of_a_service_is_fine(loaded: Loader, text: str) -> None:
     assert loaded(text).settings.gateway.engine == "upstream"
+
+
+def test_a_gateway_without_keys_is_open_to_others_only_if_told_so(loaded: Loader) -> None:
+    everywhere = "[gateway]\nenabled = true\nhost = '0.0.0.0'\n"
+    assert "gateway.open_to_all = true" in complaint(loaded, everywhere)
+    assert not loaded(everywhere + "keys = ['my-key']\n").warnings
+    [warning] = loaded(everywhere + "open_to_all = true\n").warnings
+    assert "gateway.open_to_all" in warning

@@ -115,7 +115,8 @@ async def test_after_a_suspend_it_reconnects_and_what_is_stale_has_expired(
                 "meanwhile": "finished",
             }
     heard = engine.heard_in(card.heard())
-    assert [h.text for h in heard if h.part == 1.0][-1] == "Meanwhile"
+    # What was cut short may begin anew: the card seemed to stand still for all that time.
+    assert {h.text for h in heard if h.part == 1.0} == {LONG, "Meanwhile"}
     assert "Soon stale" not in [h.text for h in heard]
 
 
