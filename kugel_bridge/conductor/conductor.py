@@ -185,7 +185,8 @@ class Conductor:
     async def run(self) -> None:
         """Let announcements have their turns, until cancelled."""
         self._loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as self._turns:
+        async with asyncio.TaskGroup() as turns:
+            self._turns = turns
             try:
                 self.look()
                 await self._loop.create_future()
@@ -233,8 +234,8 @@ class Conductor:
                 self._begin(turns, entry)
             except BridgeError as error:
                 self._herald.ended_waiting(entry, Outcome.FAILED, str(error))
-            except Exception:  # a fault must not silence what comes after
-                self._end_faulty(entry)
+            except Exception as error:  # noqa: BLE001 - it must not silence what comes after
+                self._end_faulty(entry, error)
         return self._turn is None
 
     def _begin(self, turns: asyncio.TaskGroup, entry: Entry) -> None:
@@ -275,12 +276,12 @@ class Conductor:
         self.zone.end()
         try:
             self._conclude(turn)
-        except Exception:  # a fault must not silence what comes after
-            self._end_faulty(turn.entry)
+        except Exception as error:  # noqa: BLE001 - it must not silence what comes after
+            self._end_faulty(turn.entry, error)
         self.look()
 
-    def _end_faulty(self, entry: Entry) -> None:
-        logger.exception("announcement %s failed", entry.announcement.id)
+    def _end_faulty(self, entry: Entry, error: Exception) -> None:
+        logger.error("announcement %s failed", entry.announcement.id, exc_info=error)
         self._herald.ended_waiting(entry, Outcome.FAILED, FAULT)
 
     async def _perform(self, performance: Performance) -> Ending | RetryableError:

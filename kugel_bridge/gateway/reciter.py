@@ -210,6 +210,8 @@ class Reciter:
 
     async def _end_generation(self) -> None:
         if self._ticket is not None:
+            if (usage := self.context.unfinished()) is not None:
+                self._usages.append(usage)
             # On record before the client is told, and also if we are cancelled just now.
             await self._ticket.end(total(self._usages))
             self._ticket = None

@@ -144,7 +144,8 @@ class SpeechClient:
         self, request: SpeechRequest
     ) -> AsyncGenerator[PcmChunk | WordTimings | Usage, None]:
         """Like `stream`, with the words if asked for, and at the end what the service charged."""
-        request = dataclasses.replace(request, text=unicodedata.normalize("NFC", request.text))
+        if not unicodedata.is_normalized("NFC", request.text):
+            request = dataclasses.replace(request, text=unicodedata.normalize("NFC", request.text))
         async with self._slots:
             # Out of reach is worth a try when somebody asks; a verdict is not.
             if self._standing.has_verdict and (error := self._standing.objection(self._now_s())):

@@ -152,6 +152,9 @@ class Connection:
         Late frames of one request would otherwise be taken for the next one's: frames carry no
         request id.
         """
+        # Nearly always nothing came, and a wait that is cut short costs more than the request.
+        if not len(self._websocket.recv_messages.frames):
+            return self.reusable
         for _ in range(_MAX_STALE_FRAMES):
             try:
                 async with asyncio.timeout(0):

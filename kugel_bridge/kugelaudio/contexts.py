@@ -144,6 +144,9 @@ class Context:
         self._chunk_id = -1
         self._frames = 0
         self._usages: list[Usage] = []
+        self._characters = 0
+        self._sent_s = 0.0
+        """Sound of the text under way."""
         self._source: SourceKind | None = None
         self._reason = ""
         self._is_final_due = False
@@ -166,6 +169,7 @@ class Context:
         """The frame before the sound of `text`, which gets the next chunk number."""
         self._has_begun = True
         self._chunk_id += 1
+        self._characters, self._sent_s = len(text), 0.0
         return self._frame(generation_started=True, chunk_id=self._chunk_id, text=text)
 
     def audio(self, data: bytes) -> str:
@@ -175,6 +179,7 @@ class Context:
             data, encoding, rate, index=self._frames, chunk_id=self._chunk_id, context_id=self.id
         )
         self._frames += 1
+        self._sent_s += frame.samples / rate
         return frame.to_json()
 
     def words(self, timings: WordTimings) -> str:
@@ -189,6 +194,7 @@ class Context:
         `reason` tells why no better source spoke.
         """
         self._usages.append(usage)
+        self._sent_s = 0.0
         if reason or self._source is None:
             # One text that had to fall back is what the client has to know of.
             self._source, self._reason = source, reason
@@ -203,6 +209,15 @@ class Context:
     def broke_off(self) -> None:
         """What was being spoken failed or was cancelled: closing promises no complete sound."""
         self._is_final_due = False
+
+    def unfinished(self) -> Usage | None:
+        """What went out of a text that will not be completed; goes on the bill, at unknown cost."""
+        if not self._sent_s:
+            return None
+        usage = Usage(round(self._sent_s, 3), self._characters, model_id=self.request.model_id)
+        self._usages.append(usage)
+        self._sent_s = 0.0
+        return usage
 
     def final(self) -> str:
         """The frame after all sound of what was sent before a flush."""

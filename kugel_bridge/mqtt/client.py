@@ -115,12 +115,13 @@ class MqttConnection:
         qos: int = 1,
         retain: bool = False,
         correlation: bytes | None = None,
+        is_answer: bool = False,
     ) -> None:
         """Send as soon as possible; of a retained topic only the last value waits."""
         if not is_publishable(topic):
             logger.error("MQTT: nothing can be sent to the topic %.64r", topic)
             return
-        self._outbox.put(Outgoing(topic, payload, qos, retain, correlation))
+        self._outbox.put(Outgoing(topic, payload, qos, retain, correlation), is_answer=is_answer)
         self._pump()
 
     async def run(self) -> None:

@@ -318,10 +318,10 @@ class MqttLink:
             self._requests -= 1
 
     def _answer(self, verb: str, message: MqttMessage, payload: bytes) -> None:
-        self.connection.publish(self._topics.response(verb), payload)
+        self.connection.publish(self._topics.response(verb), payload, is_answer=True)
         topic = message.response_topic
         if topic is not None and is_publishable(topic) and not self._topics.reads(topic):
-            self.connection.publish(topic, payload, correlation=message.correlation)
+            self.connection.publish(topic, payload, correlation=message.correlation, is_answer=True)
 
     def _start(self, work: Any) -> None:
         assert self._tasks is not None, "messages come while run() runs"

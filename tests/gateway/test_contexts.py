@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from kugel_bridge.gateway.engine import Spoken
+from kugel_bridge.gateway.reciter import Reciter
 from kugel_bridge.kugelaudio.catalogue import Voice
 from kugel_bridge.kugelaudio.messages import SpeechRequest
 from kugel_bridge.model.pcm import PcmChunk
@@ -111,19 +113,7 @@ async def test_closing_speaks_what_waits_first() -> None:
     assert frames[-1]["usage"]["audio_seconds"] == 1.5
 
 
-async def test_closing_at_once_ends_the_work_without_final_or_bill() -> None:
-    engine = ScriptedEngine(hold=asyncio.Event())
-    async with multi(engine) as socket:
-        await socket.send(say("c1"))
-        await until(socket, "audio")
-        await socket.send({"close_context": True, "context_id": "c1", "immediate": True})
-        assert await until(socket, "context_closed") == [
-            {"context_closed": True, "context_id": "c1"}
-        ]
-        assert engine.ended == 1
-
-
-async def test_closing_at_once_bills_what_was_complete() -> None:
+async def test_closing_at_once_ends_the_work_and_bills_what_went_out() -> None:
     engine = ScriptedEngine()
     async with multi(engine) as socket:
         await socket.send(say("c1"))
@@ -132,8 +122,15 @@ async def test_closing_at_once_bills_what_was_complete() -> None:
         await socket.send(say("c1", "More."))
         await until(socket, "audio")
         await socket.send({"close_context": True, "context_id": "c1", "immediate": True})
-        closed = (await until(socket, "context_closed"))[-1]
-    assert closed["usage"]["characters"] == len("Hello there.")
+        (closed,) = await until(socket, "context_closed")
+        assert engine.ended == 2
+    assert closed["usage"] == {
+        "audio_seconds": 0.7,
+        "characters": len("Hello there.More."),
+        "cost_cents": None,
+        "cost_unavailable": True,
+        "model_id": "kugel-3.5",
+    }
 
 
 async def test_a_context_on_its_way_out_takes_no_text_and_can_still_be_cut_off() -> None:
@@ -160,6 +157,23 @@ async def test_a_closed_id_begins_anew() -> None:
             seen.append([(f["idx"], f["chunk_id"]) for f in frames if "audio" in f])
             assert frames[-1]["usage"]["audio_seconds"] == 0.5
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("immediate", [False, True])
+async def test_a_socket_keeps_nothing_of_closed_contexts(immediate: bool) -> None:
+    async with multi(ScriptedEngine()) as socket:
+        for ident in ("a", "b", "open"):
+            await socket.send(say(ident))
+            await until(socket, "final")
+        for ident in ("a", "b"):
+            close = {"close_context": True, "context_id": ident, "immediate": immediate}
+            await socket.send(close)
+            await until(socket, "context_closed")
+        await socket.send({"cancel": True})
+        await until(socket, "interrupted")
+        gc.collect()
+        left = [each for each in gc.get_objects() if isinstance(each, Reciter)]
+    assert [reciter.context.id for reciter in left] == ["open"]
 
 
 async def test_the_bill_is_for_all_generations_of_a_context() -> None:

@@ -332,6 +332,82 @@ async def test_sound_before_any_was_asked_for() -> None:
         assert ["audio" in each for each in await received(client, 2)] == [True, True]
 
 
+# --- the other two sockets ------------------------------------------------------------
+
+TURN = REQUEST | {"flush": True}
+
+
+def context(name: str) -> dict[str, Any]:
+    return {
+        "text": "Hello there.",
+        "context_id": name,
+        "flush": True,
+        "voice_settings": {"voice_id": 1},
+    }
+
+
+def kinds(frames: list[dict[str, Any]]) -> list[str]:
+    known = ("audio", "final", "session_closed", "error", "context_closed")
+    return [name for each in frames for name in known if name in each]
+
+
+async def until_kind(client: Raw, kind: str) -> list[dict[str, Any]]:
+    frames = [await client.receive()]
+    while kind not in frames[-1]:
+        frames.append(await client.receive())
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("after=1 do=error", ["audio", "error"]),
+        ("do=silence", ["final", "session_closed"]),
+        ("do=twice", ["audio"] * FRAMES + ["final"] * 2 + ["session_closed"] * 2),
+        ("do=no-final", ["audio"] * FRAMES),
+        ("do=late frames=1", ["audio"] * FRAMES + ["final", "session_closed", "audio"]),
+        ("at=end do=error", ["audio"] * FRAMES + ["final", "session_closed", "error"]),
+    ],
+)
+async def test_a_turn_goes_wrong_and_the_next_one_does_not(order: str, expected: list[str]) -> None:
+    async with faulty(f"on=/ws/tts/stream times=1 {order}") as server, raw(server) as client:
+        await client.upgrade("/ws/tts/stream")
+        await client.say(TURN, TURN)
+        frames = await until_kind(client, "generation_started")
+        # Up to the beginning of the second turn.
+        frames += (await until_kind(client, "generation_started"))[:-1]
+        assert kinds(frames) == expected
+        assert kinds(await until_kind(client, "session_closed")) == [
+            *["audio"] * FRAMES,
+            "final",
+            "session_closed",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("after=1 do=error", ["audio", "error"]),
+        ("do=silence", ["final"]),
+        ("do=no-final", ["audio"] * FRAMES),
+    ],
+)
+async def test_one_context_goes_wrong_and_the_other_does_not(
+    order: str, expected: list[str]
+) -> None:
+    async with faulty(f"on=/ws/tts/multi times=1 {order}") as server, raw(server) as client:
+        await client.upgrade("/ws/tts/multi")
+        await client.say(context("bad"), {"close_context": True, "context_id": "bad"})
+        frames = await until_kind(client, "context_closed")
+        assert {each["context_id"] for each in frames} == {"bad"}
+        # What ends the context itself stays when a fault has eaten only its sound.
+        assert [kind for kind in kinds(frames) if kind != "context_closed"][: len(expected)] == (
+            expected
+        )
+        await client.say(context("good"))
+        assert kinds(await until_kind(client, "final")) == [*["audio"] * FRAMES, "final"]
+
+
 # --- the wire: HTTP -------------------------------------------------------------------
 
 

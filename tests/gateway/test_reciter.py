@@ -225,7 +225,10 @@ async def test_an_error_ends_what_was_flushed_and_nothing_else(
         assert kinds(own)[-4:] == ["generation_started", "audio", "chunk_complete", "final"]
         assert sorted(asked[0] for asked in engine.asked) == ["Bad.", "One.", "Three.", "Two."]
         await socket.send(CLOSE)
-        assert (await until(socket, "context_closed"))[-1]["usage"]["characters"] == 8
+        usage = (await until(socket, "context_closed"))[-1]["usage"]
+        # The sound before the error was heard too, at a cost that nobody can tell.
+        assert (usage["characters"], usage["audio_seconds"]) == (12, 0.3)
+        assert usage["cost_cents"] is None
 
 
 async def test_after_an_error_closing_promises_no_complete_sound() -> None:
@@ -366,7 +369,9 @@ async def test_a_ticket_ends_however_the_generation_does(how: str) -> None:
         await end(socket, how)
         async with asyncio.timeout(WAIT_S):
             await engine.over.wait()
-    assert (limits.begun, limits.inside, limits.ended) == (1, 0, [None])
+    assert (limits.begun, limits.inside) == (1, 0)
+    sent_s = 0.4 if how == "error" else 0.2
+    assert limits.ended == [Usage(sent_s, len("Hello there."), model_id="kugel-3.5")]
 
 
 async def end(socket: Wire, how: str) -> None:

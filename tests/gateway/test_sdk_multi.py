@@ -101,7 +101,8 @@ async def test_an_immediate_close_in_the_middle_of_speech() -> None:
         await anext(chunks)
         await chunks.aclose()
         assert await spoken(multi.close_context("c1", immediate=True)) == b""
-        assert multi.usage_for("c1") is None
+        usage = multi.usage_for("c1")
+        assert (usage.audio_seconds, usage.cost_cents) == (0.2, None)
         assert engine.ended == 1
         assert engine.hold is not None
         engine.hold.set()

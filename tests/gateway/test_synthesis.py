@@ -341,6 +341,52 @@ async def test_a_client_that_leaves_ends_the_generation_and_frees_its_slot() -> 
     assert (day.requests, day.characters, day.audio_s) == (2, 24, 0.2 + 0.5)
 
 
+async def test_a_client_that_leaves_before_the_first_sound_ends_the_work_too() -> None:
+    class Slow(ScriptedEngine):
+        async def speak(self, request: SpeechRequest, voice: Voice, language: str) -> Spoken:
+            self.asked.append((request.text, voice.name, language, request.speed))
+            reached.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.over.set()
+            raise AssertionError("never")
+
+    reached = asyncio.Event()
+    engine = Slow()
+    async with counting() as (limits, ledger, _):
+        async with (
+            serving(engine, limits=limits, ledger=ledger) as server,
+            asking(server) as client,
+            asyncio.timeout(WAIT_S),
+            asyncio.TaskGroup() as tasks,
+        ):
+            asked = tasks.create_task(client.post(PATH, json=REQUEST))
+            await reached.wait()
+            asked.cancel()
+            await engine.over.wait()
+        assert not ledger.days("open")
+
+
+async def test_the_end_of_the_server_truncates_what_is_under_way() -> None:
+    engine = ScriptedEngine(hold=asyncio.Event())
+    server = GatewayServer(host="127.0.0.1", port=0, keys=[], engine=engine)
+    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(server.run())
+        await server.up()
+        async with (
+            asking(server) as client,
+            client.stream("POST", PATH, json=REQUEST) as answer,
+        ):
+            pieces = answer.aiter_bytes()
+            await anext(pieces)
+            running.cancel()
+            with pytest.raises(httpx.RemoteProtocolError):
+                async for _ in pieces:
+                    pass
+        await engine.over.wait()
+
+
 async def test_the_engine_waits_for_a_client_that_does_not_read() -> None:
     made: list[int] = []
 

@@ -402,6 +402,23 @@ def test_the_last_frame_tells_the_bill_and_what_had_to_fall_back() -> None:
     assert json.loads(contexts.session_closed())["total_audio_seconds"] == 1.5
 
 
+def test_sound_of_a_text_that_broke_off_is_billed_once_and_at_an_unknown_cost() -> None:
+    contexts = Contexts()
+    context = opened(contexts)
+    assert context.unfinished() is None
+    context.started("Hello.")
+    assert context.unfinished() is None
+    context.audio(bytes(2 * 24_000))
+    assert context.unfinished() == Usage(1.0, 6, model_id="kugel-3.5")
+    assert context.unfinished() is None
+    context.started("Done.")
+    context.audio(bytes(2 * 12_000))
+    context.completed(cost(0.5, 0.25, 5), gen_ms=1, source=SourceKind.LOCAL)
+    assert context.unfinished() is None
+    usage = json.loads(contexts.close(context))["usage"]
+    assert (usage["audio_seconds"], usage["characters"], usage["cost_cents"]) == (1.5, 11, None)
+
+
 def test_a_final_is_due_before_the_end_unless_the_last_text_broke_off() -> None:
     context = opened(Contexts())
     assert not context.is_final_due

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kugel_bridge.model.errors import StorageError
 from kugel_bridge.queue.stored import stored_entries
 from tests.broker import Mosquitto
 from tests.gateway_server import serving
 from tests.house import CLIENT_ID, Caller, Daemon, eventually, loud
+from tests.kept import until_cached, until_not_stored, until_stored
 from tests.raw_mqtt import held_by_broker
 from tests.recital import Recital
 from tests.simcard import SimCard
@@ -88,11 +87,11 @@ async def test_a_disk_that_fills_up_costs_no_announcement_not_even_over_a_kill(
         disk.fill_up()
         await caller.say({"text": "New", "id": "new"})
         await caller.event("finished", "new")
-        assert await said_one_by_one(caller, ["Known before"], "again") == ["cache"]
+        assert await source_of(caller, "Known before", "again") == "cache"
         disk.give_back()
-        assert await said_one_by_one(caller, ["New"], "again") == ["cloud"]
+        assert await source_of(caller, "New", "new again") == "cloud"
         await until_cached(disk.folder, 2)
-        assert await said_one_by_one(caller, ["New"], "at last") == ["cache"]
+        assert await source_of(caller, "New", "at last") == "cache"
         disk.fill_up()
         await caller.say({"text": LONG, "id": "long"})
         await caller.event("started", "long")
@@ -101,6 +100,7 @@ async def test_a_disk_that_fills_up_costs_no_announcement_not_even_over_a_kill(
         # The reserve takes some of them.
         await until_stored(disk.folder, waiting[-1])
         await caller.event("finished", waiting[0])
+        await until_not_stored(disk.folder, waiting[0])
         await daemon.end(signal.SIGKILL)
         begun = {event["id"] for event in caller.events if event["event_type"] == "started"}
         ended = {event["id"] for event in caller.events if event["event_type"] == "finished"}
@@ -114,178 +114,8 @@ async def test_a_disk_that_fills_up_costs_no_announcement_not_even_over_a_kill(
     assert whole[:6] == ["Known before", "New", "Known before", "New", "New", LONG]
     said = whole[6:]
     assert list(dict.fromkeys(said)) == waiting
-    # Only what was being said when it died, or had just been, may come again.
-    assert len(said) - len(waiting) <= len(begun - ended - {"long"}) + 1
-
-
-# --- 29: broken files of the cache ----------------------------------------------------------
-
-
-def truncated(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
-
-
-def emptied(file: Path) -> None:
-    os.truncate(file, 0)
-
-
-def with_a_flipped_bit(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[-100] ^= 4
-    file.write_bytes(data)
-
-
-def deleted(file: Path) -> None:
-    file.unlink()
-
-
-def made_a_folder(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
-def made_a_link(file: Path) -> None:
-    moved = file.with_name("moved")
-    file.rename(moved)
-    file.symlink_to(moved)
-
-
-def made_a_fifo(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
-
-
-HARMS = [truncated, emptied, with_a_flipped_bit, deleted, made_a_folder, made_a_link, made_a_fifo]
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-async def test_of_broken_files_in_the_cache_nothing_is_heard_but_the_right_words(
-    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, restarted: bool
-) -> None:
-    engine = Recital(0.2)
-    names = [f"Phrase {harm.__name__}" for harm in HARMS]
-    swapped = ["The fire brigade comes", "The postman comes"]
-    async with serving(engine) as gateway:
-        daemon = Daemon(tmp_path, loud(tmp_path, broker.port, gateway.url))
-        await daemon.start()
-        await caller.state(state="idle")
-        sources = await said_one_by_one(caller, [*names, *swapped], "first")
-        assert set(sources) == {"cloud"}
-        await until_cached(tmp_path, len(sources))
-        if restarted:
-            await daemon.end()
-        for name, harm in zip(names, HARMS, strict=True):
-            harm(file_of(tmp_path, engine, name))
-        one, other = (file_of(tmp_path, engine, name) for name in swapped)
-        one.write_bytes(other.read_bytes())
-        if restarted:
-            await daemon.start()
-            await caller.state(state="idle")
-        again = await said_one_by_one(caller, [*names, *swapped], "second")
-        assert again == ["cloud"] * len(names) + ["cloud", "cache"]
-        await until_cached(tmp_path, len(sources))
-        third = await said_one_by_one(caller, [*names, *swapped], "third")
-        assert set(third) == {"cache"}
-        await daemon.end()
-    assert engine.whole(card.heard()) == [*names, *swapped] * 3
-
-
-# --- 30: databases --------------------------------------------------------------------------
-
-
-def filled_with_noise(file: Path) -> None:
-    file.write_bytes(b"SQLite format 3\0" + os.urandom(8_000))
-
-
-def filled_with_text(file: Path) -> None:
-    file.write_text("not a database at all " * 500)
-
-
-def of_a_newer_version(file: Path) -> None:
-    connection = sqlite3.connect(file)
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-
-def made_a_folder_of_files(file: Path) -> None:
-    file.unlink()
-    file.mkdir()
-    (file / "x").write_text("x")
-
-
-@pytest.mark.parametrize("name", ["queue.db", "cache/cache.db"])
-@pytest.mark.parametrize(
-    "harm",
-    [
-        filled_with_noise,
-        filled_with_text,
-        emptied,
-        of_a_newer_version,
-        deleted,
-        made_a_fifo,
-        made_a_folder_of_files,
-    ],
-)
-async def test_a_database_that_cannot_be_used_never_keeps_it_from_speaking(
-    broker: Mosquitto,
-    caller: Caller,
-    card: SimCard,
-    tmp_path: Path,
-    name: str,
-    harm: Callable[[Path], None],
-) -> None:
-    engine = Recital(0.3)
-    async with serving(engine) as gateway:
-        daemon = Daemon(tmp_path, loud(tmp_path, broker.port, gateway.url))
-        await daemon.start()
-        await caller.state(state="idle")
-        await caller.say({"text": "Before", "id": "before"})
-        await caller.event("finished", "before")
-        await until_cached(tmp_path, 1)
-        await daemon.end()
-        for log in tmp_path.glob(f"{name}-*"):
-            log.unlink()
-        harm(tmp_path / name)
-        async with daemon:
-            await caller.state(state="idle")
-            for text in ("Before", "After"):
-                await caller.say({"text": text, "id": f"{text} again"})
-                await caller.event("finished", f"{text} again")
-        assert held_by_broker(broker.port, CLIENT_ID) == []
-    assert engine.whole(card.heard()) == ["Before", "Before", "After"]
-
-
-async def test_databases_locked_by_another_program_delay_nothing_and_are_used_when_free(
-    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
-) -> None:
-    engine = Recital(0.3, **{LONG: 4.0})
-    async with serving(engine) as gateway:
-        async with Daemon(tmp_path, loud(tmp_path, broker.port, gateway.url)):
-            await caller.state(state="idle")
-            await caller.say({"text": "Before", "id": "before"})
-            await caller.event("finished", "before")
-            await until_cached(tmp_path, 1)
-            others = [
-                sqlite3.connect(tmp_path / name, isolation_level=None)
-                for name in ("queue.db", "cache/cache.db")
-            ]
-            for other in others:
-                other.execute("BEGIN EXCLUSIVE")
-            await caller.say({"text": "Before", "id": "again"})
-            await caller.event("finished", "again")
-            await caller.say({"text": LONG, "id": "long"})
-            await caller.event("started", "long")
-            await caller.say({"text": "Waits", "id": "waits"})
-            assert await caller.outcomes(2) == {"long": "finished", "waits": "finished"}
-            for other in others:
-                other.execute("ROLLBACK")
-                other.close()
-            await caller.say({"text": "After", "id": "after"})
-            await caller.event("finished", "after")
-            await until_cached(tmp_path, 2)
-        assert held_by_broker(broker.port, CLIENT_ID) == []
-        assert stored_entries(tmp_path / "queue.db") == []
-    assert engine.whole(card.heard()) == ["Before", "Before", LONG, "Waits", "After"]
+    # Only what was being said when it died may come again.
+    assert len(said) - len(waiting) <= len(begun - ended)
 
 
 # --- 32: not to be written ------------------------------------------------------------------
@@ -415,55 +245,8 @@ async def test_while_the_disk_hangs_everything_is_heard_and_the_end_comes_when_t
     assert set(whole[4:]) <= {LONG}
 
 
-# --- what they share ------------------------------------------------------------------------
-
-
-async def said_one_by_one(caller: Caller, texts: list[str], turn: str) -> list[str]:
-    """Have each said in its turn; where each came from."""
-    sources = []
-    for text in texts:
-        await caller.say({"text": text, "id": f"{text}, {turn}"})
-        sources.append((await caller.event("finished", f"{text}, {turn}"))["source"])
-    return sources
-
-
-def phrases_in(folder: Path) -> list[Path]:
-    """The files of the cache that hold a phrase, whole."""
-    return [file for file in (folder / "cache" / "phrases").glob("*.pcm") if file.is_file()]
-
-
-def file_of(folder: Path, engine: Recital, text: str) -> Path:
-    """The cache's file for a text."""
-    (file,) = (f for f in phrases_in(folder) if f.read_bytes().endswith(engine.sound(text)))
-    return file
-
-
-async def until_cached(folder: Path, count: int) -> None:
-    """Return when so many phrases are in the index."""
-
-    def are_there() -> bool:
-        uri = f"file:{folder / 'cache' / 'cache.db'}?mode=ro"
-        index = sqlite3.connect(uri, uri=True)
-        try:
-            rows = index.execute("SELECT count(*) FROM Cache WHERE filename IS NOT NULL")
-            return bool(rows.fetchone()[0] >= count)
-        except sqlite3.Error:
-            return False
-        finally:
-            index.close()
-
-    await eventually(are_there)
-
-
-async def until_stored(folder: Path, announcement_id: str) -> None:
-    """Return when the announcement has a row."""
-    path = folder / "queue.db"
-
-    def is_there() -> bool:
-        try:
-            rows = stored_entries(path)
-        except StorageError:  # it has no tables yet
-            return False
-        return announcement_id in {entry.announcement.id for entry in rows}
-
-    await eventually(is_there)
+async def source_of(caller: Caller, text: str, name: str) -> str:
+    """Have it said; where it came from."""
+    await caller.say({"text": text, "id": name})
+    source: str = (await caller.event("finished", name))["source"]
+    return source
