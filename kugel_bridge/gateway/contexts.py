@@ -99,9 +99,9 @@ class MultiSocket:
             case CancelContexts():
                 await self._cancel(message)
             case UpdateSettings(settings):
-                await self._send(self._contexts.update(settings))
+                await self._outlet.send(self._contexts.update(settings))
             case ContextRefusal(refusal, context_id):
-                await self._send(refusal.to_json(context_id))
+                await self._outlet.send(refusal.to_json(context_id))
             case CloseSocket():
                 self._is_ending = True
                 self._tasks.create_task(self._end(), name="gateway contexts' end")
@@ -109,32 +109,32 @@ class MultiSocket:
     async def _hear(self, message: ContextText) -> None:
         context = self._contexts.admit(message)
         if isinstance(context, Refusal):
-            await self._send(context.to_json(message.context_id))
+            await self._outlet.send(context.to_json(message.context_id))
             return
         if context is None:
             if message.flush:
-                await self._send(final_frame(message.context_id))
+                await self._outlet.send(final_frame(message.context_id))
             return
         reciter = self._reciters.get(context)
         if reciter is None:
             reciter = self._new(context)
-            await self._send(context.created())
+            await self._outlet.send(context.created())
             self._start(reciter)
         # The single space with which clients create a context is no speech to the reciter.
         refusal = reciter.add(message.text)
         if refusal is None and message.flush:
             refusal = reciter.flush()
         if refusal is not None:
-            await self._send(refusal.to_json(context.id))
+            await self._outlet.send(refusal.to_json(context.id))
 
     async def _close(self, message: CloseContext) -> None:
         context = self._contexts.find(message.context_id)
         if context is None:
-            await self._send(closed_frame(message.context_id))
+            await self._outlet.send(closed_frame(message.context_id))
         elif message.immediate:
             await self._stop([self._reciters[context]])
             del self._reciters[context]
-            await self._send(self._contexts.close(context))
+            await self._outlet.send(self._contexts.close(context))
         else:
             self._reciters[context].close()
 
@@ -148,7 +148,7 @@ class MultiSocket:
         await self._stop(chosen)
         for reciter in chosen:
             reciter.drop()
-        await self._send(interrupted_frame(message.context_id))
+        await self._outlet.send(interrupted_frame(message.context_id))
         for reciter in chosen:
             self._start(reciter)
 
@@ -158,7 +158,7 @@ class MultiSocket:
             reciter.close()
         if self._speaking:
             await asyncio.wait(self._speaking.values())
-        await self._send(self._contexts.session_closed())
+        await self._outlet.send(self._contexts.session_closed())
         await self._outlet.close(CLOSE_NORMAL)
 
     async def _leave_when_draining(self) -> None:
@@ -179,7 +179,7 @@ class MultiSocket:
             self._contexts,
             self._generator,
             lambda: self._limits.begin(self._account),
-            self._send,
+            self._outlet.send,
             self._patience,
         )
         return reciter
@@ -200,9 +200,3 @@ class MultiSocket:
             task.cancel()
         if stopped:
             await asyncio.wait(stopped)
-
-    async def _send(self, text: str) -> None:
-        await self._outlet.send(text)
-        # A socket with room in it does not suspend the sender, who could go on for as long as its
-        # engine has sound: the others get their turn here.
-        await asyncio.sleep(0)

@@ -50,6 +50,9 @@ class Outlet:
             except _GONE as error:
                 self._is_closed = True
                 raise GoneError("the client left") from error
+        # A send into a socket with room never suspends: whoever has all of its sound ready would
+        # hold up everybody else until it is through.
+        await asyncio.sleep(0)
 
     async def say(self, text: str) -> None:
         """Send, if there is still somebody to hear it."""

@@ -13,7 +13,8 @@ import signal
 import ssl
 import subprocess
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from kugel_bridge.conductor import rules
 from kugel_bridge.gateway.orders import parse
 from kugel_bridge.gateway.server import GatewayServer
 from kugel_bridge.kugelaudio import client, standing
-from kugel_bridge.kugelaudio.frames import Finished
+from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.settings.tree import Settings
 from tests.broker import Mosquitto, Peer
@@ -39,7 +40,6 @@ from tests.simcard import SimCard
 
 NO_LOCAL_VOICE = {"local": {"engine": "none"}}
 """Then the tone stands for it: every sound on the record is known."""
-GUARDED = {"base_url": None, "voice_id": "anna", "connect_timeout_s": 1}
 HIGH_WATER = "VmHWM"
 
 
@@ -232,7 +232,7 @@ async def test_no_answer_without_sense_is_heard_or_kept_and_the_next_try_is_whol
             stats = await caller.request("cache/stats")
     assert engine.whole(card.heard()) == orders
     assert_nothing_else(card, engine, *orders)
-    assert stats["phrases"] == len(orders)
+    assert stats["entries"] == len(orders)
 
 
 @pytest.mark.usefixtures("short_waits")
@@ -260,7 +260,7 @@ async def test_what_breaks_in_the_middle_is_followed_by_the_next_voice_and_not_k
     assert finished["source"] == "cloud"
     record = card.heard()
     assert bytes(tone().data) in record
-    assert stats["phrases"] == 0
+    assert stats["entries"] == 0
 
 
 @pytest.mark.usefixtures("short_waits")
@@ -304,4 +304,326 @@ async def test_without_an_end_it_is_heard_and_not_kept(
             await caller.event("finished", "x")
             stats = await caller.request("cache/stats")
     assert engine.whole(card.heard()) == ["No end"]
-    assert stats["phrases"] == 0
+    assert stats["entries"] == 0
+
+
+# --- 22, 23, 24: slow, fast, huge -----------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("short_waits")
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ("do=drip at=door rate=20", "no connection within 1 s"),
+        ("do=drip rate=200", "no sound within 1 s"),
+        ("do=delay ms=5000", "no sound within 1 s"),
+        ("do=stall at=door", "no connection within 1 s"),
+    ],
+)
+async def test_what_drips_is_given_up_like_what_is_silent(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str, reason: str
+) -> None:
+    engine = Recital()
+    async with serving(engine, faults=[parse(f"on=/ws/tts times=1 {order}")]) as gateway:
+        settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
+        settings["cloud"] |= {"first_audio_timeout_s": 1}
+        async with living(settings):
+            await caller.say({"text": "At last", "id": "x", "offline": "wait"})
+            assert reason in (await caller.event("deferred", "x"))["reason"]
+            assert (await caller.event("finished", "x"))["source"] == "cloud"
+    assert engine.whole(card.heard()) == ["At last"]
+    assert_nothing_else(card, engine, "At last")
+
+
+async def test_ten_minutes_of_sound_at_once_cost_no_memory_and_can_be_stopped(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
+) -> None:
+    engine = Recital()
+    text = "A long text. " * 100  # a short one may not have so much sound: see below
+    async with serving(engine, faults=[parse("on=/ws/tts times=1 do=flood seconds=600")]) as cloud:
+        settings = loud(tmp_path, broker.port, cloud.url)
+        async with Daemon(tmp_path, settings) as daemon:
+            await caller.state(cloud="ok")
+            await caller.say({"text": "Ready", "id": "ready", "offline": "wait"}, topic="preview")
+            before_kb = memory_kb(daemon, "VmRSS")
+            await caller.say({"text": text, "id": "flood"})
+            await caller.event("started", "flood")
+            await eventually(lambda: len(card.heard()) > 48_000)
+            assert memory_kb(daemon, HIGH_WATER) - before_kb < 20_000
+            await caller.request("stop")
+            assert await caller.event("skipped", "flood")
+            await caller.say({"text": "Next", "id": "next"})
+            assert (await caller.event("finished", "next"))["source"] == "cloud"
+    assert engine.heard_in(card.heard())[-1] == ("Next", 1.0)
+
+
+@pytest.mark.usefixtures("short_waits")
+async def test_more_sound_than_a_text_can_have_is_cut_off_and_not_kept(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
+) -> None:
+    engine = Recital()
+    async with serving(engine, faults=[parse("on=/ws/tts times=1 do=flood seconds=600")]) as cloud:
+        async with living(loud(tmp_path, broker.port, cloud.url, **NO_LOCAL_VOICE)):
+            await caller.say({"text": "Short", "id": "x"})
+            await caller.event("started", "x")
+            await caller.state(cloud="unreachable")
+            await caller.request("stop")
+            await caller.event("skipped", "x")
+            stats = await caller.request("cache/stats")
+    assert stats["entries"] == 0
+
+
+async def test_a_frame_beyond_all_bounds_is_refused_and_its_text_not_asked_for_again(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
+) -> None:
+    engine = Recital()
+    faults = [parse("on=/ws/tts times=1 do=huge bytes=20000000")]
+    async with serving(engine, faults=faults) as gateway:
+        settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
+        async with Daemon(tmp_path, settings) as daemon:
+            await caller.state(cloud="ok")
+            before_kb = memory_kb(daemon, "VmRSS")
+            await caller.say({"text": "Huge", "id": "huge", "offline": "wait"})
+            assert (await caller.event("finished", "huge"))["source"] == "tone"
+            assert memory_kb(daemon, HIGH_WATER) - before_kb < 5_000
+            await caller.say({"text": "Next", "id": "next"})
+            assert (await caller.event("finished", "next"))["source"] == "cloud"
+    assert [request.text for request in engine.requests] == ["Huge", "Next"]
+    assert_nothing_else(card, engine, "Next")
+
+
+@pytest.mark.parametrize("extension", ["", "Sec-WebSocket-Extensions: permessage-deflate\r\n"])
+async def test_a_decompression_bomb_does_not_go_off(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, extension: str
+) -> None:
+    async with bombing(extension) as url:
+        settings = loud(tmp_path, broker.port, url, **NO_LOCAL_VOICE)
+        async with Daemon(tmp_path, settings) as daemon:
+            await caller.state(cloud="unreachable" if extension else "ok")
+            before_kb = memory_kb(daemon, "VmRSS")
+            await caller.say({"text": "Boom", "id": "boom"})
+            assert (await caller.event("finished", "boom"))["source"] == "tone"
+            assert memory_kb(daemon, HIGH_WATER) - before_kb < 5_000
+            assert "Traceback" not in daemon.log
+    assert_nothing_else(card, Recital())
+
+
+# --- 25, 26, 27 -----------------------------------------------------------------------------------
+
+
+async def test_a_socket_that_is_closed_while_idle_is_open_again_before_it_is_needed(
+    broker: Mosquitto,
+    caller: Caller,
+    card: SimCard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "SETTLED_S", 0.0)  # as if it had been open for a while
+    engine = Recital()
+    async with (
+        serving(engine) as gateway,
+        proxying(gateway.port) as proxy,
+        Peer(broker.port, filters=[f"{ROOT}/state"]) as watcher,
+        living(loud(tmp_path, broker.port, f"http://127.0.0.1:{proxy.port}")),
+    ):
+        await caller.state(cloud="ok")
+        for number in range(3):
+            proxy.reset_all()
+            await eventually(lambda n=number: proxy.accepted == n + 2)  # type: ignore[misc]
+            await caller.say({"text": f"Number {number}", "id": str(number)})
+            assert (await caller.event("finished", str(number)))["source"] == "cloud"
+        assert proxy.accepted == 4
+        told = [json.loads(m.payload)["cloud"] for m in watcher.waiting() if m.payload]
+    assert set(told[told.index("ok") :]) == {"ok"}
+    assert engine.whole(card.heard()) == ["Number 0", "Number 1", "Number 2"]
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ({"days": ("20200101", "20200102")}, "certificate has expired"),
+        ({"days": ("20990101", "20990102")}, "not yet valid; is this machine's clock right"),
+        ({"name": "IP:127.0.0.2"}, "IP address mismatch"),
+        ({"is_known": False}, "unable to get local issuer certificate|self.signed"),
+        ({}, ""),
+    ],
+)
+async def test_a_certificate_that_proves_nothing_is_refused_with_its_reason(
+    broker: Mosquitto,
+    caller: Caller,
+    card: SimCard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: dict[str, Any],
+    reason: str,
+) -> None:
+    engine = Recital()
+    context = certified(tmp_path / "ca", monkeypatch, **made)
+    async with serving(engine) as gateway, encrypted(gateway.port, context) as url:
+        async with living(loud(tmp_path, broker.port, url, **NO_LOCAL_VOICE)):
+            await caller.state(cloud="unreachable" if reason else "ok")
+            await caller.say({"text": "Trust me", "id": "x", "offline": "wait"})
+            if reason:
+                assert re.search(reason, (await caller.event("deferred", "x"))["reason"])
+            else:
+                assert (await caller.event("finished", "x"))["source"] == "cloud"
+    assert engine.whole(card.heard()) == ([] if reason else ["Trust me"])
+    assert bool(engine.requests) is not bool(reason)
+
+
+@pytest.mark.parametrize("order", ["do=late frames=20", "do=slow ms=20", "do=stall after=2"])
+async def test_what_comes_after_a_stop_is_never_heard(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str
+) -> None:
+    engine = Recital(0.4, Long=3.0)
+    async with serving(engine, faults=[parse(f"on=/ws/tts times=1 {order}")]) as gateway:
+        async with living(loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)):
+            await caller.say({"text": "Long", "id": "long"})
+            await caller.event("started", "long")
+            await caller.request("stop")
+            await caller.event("skipped", "long")
+            for name in ("Next", "After"):
+                await caller.say({"text": name, "id": name})
+                assert (await caller.event("finished", name))["source"] == "cloud"
+    heard = engine.heard_in(card.heard())
+    assert [h for h in heard if h.text != "Long"] == [("Next", 1.0), ("After", 1.0)]
+    assert all(h.part < 1.0 for h in heard if h.text == "Long")
+
+
+async def test_what_comes_after_the_end_is_not_taken_for_the_next(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
+) -> None:
+    engine = Recital()
+    async with serving(engine, faults=[parse("on=/ws/tts do=late frames=5")]) as gateway:
+        async with living(loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)):
+            for name in ("One", "Two", "Three"):
+                await caller.say({"text": name, "id": name})
+                assert (await caller.event("finished", name))["source"] == "cloud"
+    assert engine.whole(card.heard()) == ["One", "Two", "Three"]
+    assert_nothing_else(card, engine, "One", "Two", "Three")
+
+
+# --- the stage ------------------------------------------------------------------------------------
+
+
+async def remembered(settings: Mapping[str, Any], engine: Recital, text: str) -> None:
+    """Have the cache of a bridge hold a phrase, as if the service had spoken it in good times."""
+    checked = Settings.model_validate(settings)
+    cache, speaker = parts.phrase_cache(checked), parts.cloud_client(checked)
+    source = parts.cloud_source(checked, speaker)
+    assert cache is not None
+    assert source is not None
+    await cache.open()
+    recording = cache.begin(source.key(Utterance(text, "en")), force=True)
+    assert recording is not None
+    recording.add(PcmChunk(SPEECH_FORMAT, engine.sound(text)))
+    assert await recording.commit()
+    await cache.close()
+
+
+def assert_nothing_else(card: SimCard, engine: Recital, *texts: str) -> None:
+    """Fail if anything but these texts, the tone and silence was heard."""
+    record = card.heard()
+    for sound in (bytes(tone().data), *map(engine.sound, texts)):
+        record = record.replace(sound, b"")
+    assert not record.strip(b"\0"), f"{len(record)} bytes of something else"
+
+
+async def ordered(gateway: GatewayServer, order: str) -> None:
+    """Order a fault of a gateway that runs."""
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as desk:
+        assert (await desk.post("/faults", json={"order": order})).status_code == 201
+
+
+async def occasions(gateway: GatewayServer) -> int:
+    """How often the first order could have acted: upgrades, if it stands at the door."""
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as desk:
+        found: int = (await desk.get("/faults")).json()["faults"][0]["occasions"]
+        return found
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970 of a time in an event."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def memory_kb(daemon: Daemon, figure: str) -> int:
+    """A figure of its memory: VmRSS, or VmHWM for the most it ever had."""
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    return int(re.search(rf"{figure}:\s+(\d+)", status)[1])  # type: ignore[index]
+
+
+@contextlib.asynccontextmanager
+async def bombing(extension: str) -> AsyncIterator[str]:
+    """A service that answers every request with 64 MB of zeros, packed into 64 KB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = packer.compress(bytes(64_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    frame = b"\xc1\x7f" + len(bomb[:-4]).to_bytes(8, "big") + bomb[:-4]  # the first bit: packed
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            key = re.search(r"(?i)sec-websocket-key: (\S+)", head)[1]  # type: ignore[index]
+            proof = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + base64.b64encode(proof)
+                + f"\r\n{extension}\r\n".encode()
+            )  # fmt: skip
+            await reader.readexactly(2)
+            writer.write(frame)
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def encrypted(port: int, context: ssl.SSLContext) -> AsyncIterator[str]:
+    """TLS in front of a server of ours."""
+    proxy = Proxy(("127.0.0.1", port))
+    proxy.flowing.set()
+    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        proxy.reset_all()
+
+
+def certified(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    days: tuple[str, str] = ("20200101", "20990101"),
+    name: str = "IP:127.0.0.1",
+    is_known: bool = True,
+) -> ssl.SSLContext:
+    """A server's certificate by an authority that this process trusts, if `is_known`."""
+    folder.mkdir()
+    (folder / "index.txt").touch()
+    (folder / "ca.cnf").write_text(
+        f"[ca]\ndefault_ca=a\n[a]\ndatabase={folder}/index.txt\nnew_certs_dir={folder}\n"
+        "default_md=sha256\nrand_serial=yes\npolicy=p\ncopy_extensions=copy\n"
+        "[p]\ncommonName=supplied\n"
+    )
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    authority = ["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test authority"]
+    server = ["-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=speech"]
+    sign = ["-in", "server.csr", "-out", "server.pem", "-cert", "ca.pem", "-keyfile", "ca.key"]
+    lasts = ["-startdate", f"{days[0]}000000Z", "-enddate", f"{days[1]}000000Z"]
+    for arguments in (
+        [*new, "-x509", "-days", "30", *authority],
+        [*new, *server, "-addext", f"subjectAltName={name}"],
+        ["ca", "-batch", "-notext", "-config", "ca.cnf", *sign, *lasts],
+    ):
+        subprocess.run(
+            ["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30
+        )
+    if is_known:
+        monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    return context

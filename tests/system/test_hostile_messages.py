@@ -44,6 +44,7 @@ async def test_of_a_flood_the_first_are_spoken_in_order_and_the_rest_is_accounte
                 broker.port,
                 gateway.url,
                 queue={"path": str(tmp_path / "queue.db"), "max_waiting": 11},
+                cloud={"connect_timeout_s": 20, "first_audio_timeout_s": 20},
             )
             async with Daemon(tmp_path, settings) as daemon:
                 await caller.state(state="idle")
