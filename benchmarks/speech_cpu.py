@@ -3,22 +3,24 @@
     .venv/bin/python -m benchmarks.speech_cpu [SECONDS]
 
 The daemon plays on a simulated card; its processor time is the kernel's count. Where it goes is
-sampled every 2 ms of it, in a bridge of this process that plays the same to nobody.
+told by a profile of the event loop, in a bridge of this process that plays the same to nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import cProfile
 import json
-import signal
+import pstats
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.cloud import Cloud
 from tests.broker import Mosquitto
@@ -27,7 +29,6 @@ from tests.simcard import SimCard, built_simcard
 
 FRAME_S = 0.22
 TEXT = "A text that takes its time"
-SAMPLE_S = 0.002
 LARGEST = 3
 
 
@@ -77,53 +78,56 @@ async def used(seconds: int, rounds: int = 3) -> dict[str, float]:
     return {f"{source}_ms_per_s": round(min(times), 2) for source, times in found.items()}
 
 
-class Sampler:
-    """Counts in whose code the main thread is, every so much of its processor time."""
-
-    def __init__(self) -> None:
-        self.counts: collections.Counter[str] = collections.Counter()
-
-    def __enter__(self) -> Self:
-        signal.signal(signal.SIGPROF, self._take)
-        signal.setitimer(signal.ITIMER_PROF, SAMPLE_S, SAMPLE_S)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-
-    def _take(self, _number: int, frame: FrameType | None) -> None:
-        self.counts[_part(frame)] += 1
-
-
-def _part(frame: FrameType | None) -> str:
-    """The library or package that the innermost frame belongs to; the cloud's share apart."""
-    names = []
-    while frame is not None:
-        names.append(frame.f_globals.get("__name__", ""))
-        frame = frame.f_back
-    if any(name.startswith(("benchmarks.cloud", "websockets.asyncio.server")) for name in names):
-        return "not ours"
-    if any(name.startswith("tests") for name in names[:3]):
-        return "not ours"
-    parts = names[0].split(".")
-    return ".".join(parts[:3]) if parts[0] == "kugel_bridge" else parts[0]
+@contextmanager
+def elsewhere(cloud: Cloud) -> Iterator[None]:
+    """Have the cloud run in a thread of its own, so that its work is not taken for the bridge's."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    serving = cloud.serving()
+    asyncio.run_coroutine_threadsafe(serving.__aenter__(), loop).result()
+    try:
+        yield
+    finally:
+        asyncio.run_coroutine_threadsafe(serving.__aexit__(None, None, None), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def costs(seconds: int, source: str) -> dict[str, float]:
-    """The largest shares of the samples that are the bridge's, in percent."""
-    async with house(seconds) as (_, caller, _card, _folder, settings):
-        settings["zones"]["main"]["sink"] = "null:"
-        async with living(settings):
+    """The largest shares of the event loop's thread, in percent."""
+    cloud = Cloud([FRAME_S] * round(seconds / FRAME_S))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        elsewhere(cloud),
+        Mosquitto(Path(name) / "broker") as broker,
+    ):
+        settings = settings_for(Path(name), broker.port, gateway=cloud.url)
+        async with Caller(broker.port) as caller, living(settings):
             await caller.state(state="idle", cloud="ok")
-            await say(caller, -1, "cloud")
             if source == "cache":
                 await say(caller, 0, "cloud")
-            with Sampler() as sampler:
-                await say(caller, 0, source)
-    ours = {part: n for part, n in sampler.counts.items() if part != "not ours"}
-    total = sum(ours.values()) or 1
-    largest = sorted(ours.items(), key=lambda item: -item[1])[:LARGEST]
-    return {part: round(100 * n / total) for part, n in largest}
+            profile = cProfile.Profile(time.thread_time)
+            profile.enable()
+            await say(caller, 0, source)
+            profile.disable()
+    spent: collections.Counter[str] = collections.Counter()
+    for (file, _, function), (_, _, own_s, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        spent[_part(file, function)] += own_s
+    total = sum(spent.values())
+    return {part: round(100 * own_s / total) for part, own_s in spent.most_common(LARGEST)}
+
+
+def _part(file: str, function: str) -> str:
+    """The library or package that a function belongs to; one in C by its name."""
+    if file == "~":
+        return function
+    parts = Path(file).with_suffix("").parts
+    for root in ("site-packages", "kugel_bridge"):
+        if root in parts:
+            return ".".join(parts[parts.index(root) + (root == "site-packages") :][:2])
+    return next((part for part in ("asyncio", "json") if part in parts), parts[-1])
 
 
 def figures(seconds: int = 10) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class SlowDisk:
         self._while = folder / "hangs"
         source = folder / "slow.c"
         source.write_text(_SOURCE)
-        build = ["cc", "-shared", "-fPIC", "-o", self._library, source, "-ldl"]
+        build = ["cc", "-shared", "-fPIC", "-o", str(self._library), str(source), "-ldl"]
         subprocess.run(build, check=True, capture_output=True)
 
     def environment(self) -> dict[str, str]:

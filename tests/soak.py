@@ -28,11 +28,12 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from kugel_bridge.queue.stored import stored_entries
 from tests.broker import Mosquitto
 from tests.gateway_server import serving
-from tests.house import CLIENT_ID, ROOT, SAY, Daemon, loud
+from tests.house import CLIENT_ID, ROOT, SAY, WAIT_S, Daemon, loud
 from tests.proxy import Proxy, proxying
 from tests.raw_mqtt import held_by_broker
 from tests.recital import Recital
@@ -42,6 +43,7 @@ from tests.soak_books import Books, Said, Window
 from tests.soak_faults import FAULTS
 from tests.vitals import Vitals, growth, vitals_of
 
+AVAILABILITY = f"{ROOT}/availability"
 SPEECH_S = 0.4
 DISK_MB = 40
 """The cache leaves 32 MB of every disk to others."""
@@ -52,7 +54,7 @@ PRIORITIES = ("normal", "normal", "normal", "high", "low")
 WARM_S = 5.0
 """A daemon younger than this is still making itself at home."""
 SAMPLE_EVERY_S = 0.5
-SETTLE_S = 120.0
+SETTLE_S = 45.0
 """The longest that anything may still be owed when the last fault is over."""
 TTL_S = 3600
 
@@ -77,6 +79,8 @@ class Publisher:
         self.may = asyncio.Event()
         """Cleared while the broker is not to be trusted with anything new."""
         self.may.set()
+        self.found = asyncio.Event()
+        """The bridge has been there: from now on the broker keeps what is for it."""
         self._loop = asyncio.get_running_loop()
         self._sent: dict[int, str] = {}
         self._early: set[int] = set()
@@ -84,11 +88,11 @@ class Publisher:
             CallbackAPIVersion.VERSION2, client_id="soak", protocol=MQTTProtocolVersion.MQTTv5
         )
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe(f"{ROOT}/event", 1)
-        self._client.on_message = self._on_message
-        self._client.on_publish = lambda _c, _d, mid, *_: self._loop.call_soon_threadsafe(
-            self._acknowledged, mid
+        self._client.on_connect = lambda client, *_: client.subscribe(
+            [(f"{ROOT}/event", SubscribeOptions(qos=1)), (AVAILABILITY, SubscribeOptions(qos=1))]
         )
+        self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
 
     def start(self) -> None:
         """Connect, with a session that the broker keeps for us."""
@@ -127,8 +131,13 @@ class Publisher:
             self._early.discard(mid)
             self.books.said[name].is_acknowledged = True
 
+    def _on_publish(self, _client: Client, _data: Any, mid: int, *_: Any) -> None:
+        self._loop.call_soon_threadsafe(self._acknowledged, mid)
+
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._loop.call_soon_threadsafe(self.books.take_event, message.payload)
+        news = self.found.set if message.topic == AVAILABILITY else self.books.take_event
+        arguments = () if message.topic == AVAILABILITY else (message.payload,)
+        self._loop.call_soon_threadsafe(news, *arguments)
 
 
 @dataclass
@@ -190,6 +199,8 @@ async def house(folder: Path, library: Path, engine: Recital) -> AsyncIterator[H
         stack.push_async_callback(publisher.stop)
         await found.give_birth()
         stack.push_async_exit(daemon)
+        async with asyncio.timeout(WAIT_S):
+            await publisher.found.wait()
         yield found
 
 
@@ -206,6 +217,7 @@ async def talk(house: House, plan: Plan, dice: random.Random) -> None:
 async def trouble(house: House, plan: Plan, dice: random.Random) -> None:
     """One fault after the other, each kind as often as the others, until cancelled."""
     books = house.publisher.books
+    await asyncio.sleep(plan.fault_s)
     while True:
         for name in dice.sample(sorted(FAULTS), len(FAULTS)):
             began_s = time.time()

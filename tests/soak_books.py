@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import time
@@ -109,7 +110,8 @@ class Books:
                  if not said.is_acknowledged]  # fmt: skip
         found += self._about_outcomes()
         found += self._about_sound(heard)
-        return found + self._about_order(heard)
+        found += self._about_order(heard)
+        return found
 
     def _about_outcomes(self) -> Iterable[str]:
         for name, said in self.said.items():
@@ -142,8 +144,8 @@ class Books:
         """Of those that nothing came in the way of, the earlier one is heard first."""
         once = Counter(said.text for said in self.said.values())
         place: dict[str, int] = {}
-        for number, one in enumerate(heard):
-            place.setdefault(one.text, number)
+        for number, sound in enumerate(heard):
+            place.setdefault(sound.text, number)
         lines: dict[str, list[tuple[int, str]]] = defaultdict(list)
         for name, said in self.said.items():
             if once[said.text] > 1 or said.text not in place:
@@ -151,7 +153,7 @@ class Books:
             if not self.faults_of(said, RESUMING, said.published_s):
                 lines[said.priority].append((place[said.text], name))
         for line in lines.values():
-            for one, other in zip(line, line[1:], strict=False):
+            for one, other in itertools.pairwise(line):
                 if other < one:
                     yield f"{other[1]} was heard before {one[1]}"
 

@@ -66,30 +66,41 @@ class Deadline:
 
 
 class Waiting:
-    """Connections without a request: new ones, and old ones between two.
+    """Connections without a request: new ones, and idle ones between two.
 
-    When there are too many the one that waits longest has to go, so that a client that opens
-    thousands displaces its own.
+    When there are too many, the one that waits longest has to go, a new one before any that has
+    asked for something: a client that opens thousands displaces its own.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._cables: dict[Cable, None] = {}
+        self._new: dict[Cable, None] = {}
+        self._idle: dict[Cable, None] = {}
 
     def __len__(self) -> int:
-        return len(self._cables)
+        return len(self._new) + len(self._idle)
 
-    def add(self, cable: Cable) -> None:
-        """One more; the oldest one is hung up if that makes too many."""
-        self._cables[cable] = None
-        if len(self._cables) > self._most:
-            oldest = next(iter(self._cables))
-            self.remove(oldest)
-            oldest.abort()
+    def add_new(self, cable: Cable) -> None:
+        """A connection that has said nothing yet."""
+        self._new[cable] = None
+        self._bound()
+
+    def add_idle(self, cable: Cable) -> None:
+        """One that has had an answer; a new one stays new until then."""
+        if cable not in self._new:
+            self._idle[cable] = None
+            self._bound()
 
     def remove(self, cable: Cable) -> None:
         """It has a request now, or is gone."""
-        self._cables.pop(cable, None)
+        self._new.pop(cable, None)
+        self._idle.pop(cable, None)
+
+    def _bound(self) -> None:
+        if len(self) > self._most:
+            oldest = next(iter(self._new or self._idle))
+            self.remove(oldest)
+            oldest.abort()
 
 
 class HttpReception(H11Protocol):
@@ -118,7 +129,7 @@ class HttpReception(H11Protocol):
         self._cable = Cable(transport)
         self.app_state = {**self.app_state, CABLE: self._cable}
         super().connection_made(self._cable)
-        self._waiting.add(self._cable)
+        self._waiting.add_new(self._cable)
         self._arrival.begin(self._cable, HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -153,7 +164,7 @@ class HttpReception(H11Protocol):
             self._stage = stage
             self._arrival.call_off()
         if stage is h11.IDLE:
-            self._waiting.add(self._cable)
+            self._waiting.add_idle(self._cable)
             # Nothing of a further request: the keep-alive time is running.
             if self.timeout_keep_alive_task is None:
                 self._arrival.begin(self._cable, HEAD_S)

@@ -26,6 +26,7 @@ class Answer:
         self._asked = request.delivery[0]
         self._limit_s = LEAST_LIMIT_S + LIMIT_PER_CHARACTER_S * len(request.text) / request.speed
         self._received_s = 0.0
+        self._rate: int | None = None
         self._wants_words = request.word_timestamps
         self._words_left = LEAST_WORDS + WORDS_PER_CHARACTER * len(request.text)
 
@@ -33,7 +34,8 @@ class Answer:
         """The sound of a frame, or the words of sound before, if those were asked for; else None.
 
         Raises the error that a refusal stands for, and ProtocolError for sound or words without
-        end and for G.711 that was not asked for, which would be noise.
+        end, for a sample rate that changes in the middle, of which one must be wrong, and for
+        G.711 that was not asked for, which would be noise.
         """
         match frame:
             case AudioFrame():
@@ -60,6 +62,9 @@ class Answer:
             raise ServiceUnavailableError("the service sent no sound")
 
     def _chunk(self, frame: AudioFrame) -> PcmChunk:
+        if self._rate not in (None, frame.rate):
+            raise ProtocolError(f"sound of {frame.rate} Hz after {self._rate} Hz in one answer")
+        self._rate = frame.rate
         if frame.encoding is Encoding.PCM:
             return PcmChunk(PcmFormat(frame.rate), frame.data)
         if frame.encoding is not self._asked:

@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kugel_bridge.gateway import garbage
@@ -25,6 +25,7 @@ FRAMES = st.builds(
 
 
 @pytest.mark.parametrize("kind", sorted(set(Garbage) - HARMLESS))
+@settings(deadline=None)
 @given(frame=FRAMES)
 def test_a_spoiled_frame_cannot_be_parsed(kind: Garbage, frame: AudioFrame) -> None:
     if kind is Garbage.ODD and frame.encoding is not Encoding.PCM:
@@ -34,6 +35,7 @@ def test_a_spoiled_frame_cannot_be_parsed(kind: Garbage, frame: AudioFrame) -> N
 
 
 @pytest.mark.parametrize("kind", sorted(HARMLESS))
+@settings(deadline=None)
 @given(frame=FRAMES)
 def test_a_frame_that_is_only_odd_can_be_parsed_and_is_another(
     kind: Garbage, frame: AudioFrame
@@ -41,6 +43,7 @@ def test_a_frame_that_is_only_odd_can_be_parsed_and_is_another(
     assert parse_frame(garbage.spoiled(kind, json.loads(frame.to_json()))) != frame
 
 
+@settings(deadline=None)
 @given(frame=FRAMES, size=st.integers(1, 100_000))
 def test_a_huge_frame_is_as_big_as_ordered_and_otherwise_healthy(
     frame: AudioFrame, size: int
@@ -52,6 +55,7 @@ def test_a_huge_frame_is_as_big_as_ordered_and_otherwise_healthy(
     assert json.loads(text)["samples"] == parsed.samples
 
 
+@settings(deadline=None)
 @given(frame=FRAMES, seconds=st.integers(1, 20))
 def test_more_sound_is_as_long_as_ordered_and_numbered(frame: AudioFrame, seconds: int) -> None:
     made = [parse_frame(text) for text in garbage.more(json.loads(frame.to_json()), seconds)]

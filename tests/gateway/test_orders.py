@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kugel_bridge.gateway.orders import KINDS, At, Body, Do, Garbage, Order, from_words, parse
@@ -47,12 +47,14 @@ def words(draw: st.DrawFn) -> dict[str, str]:
     return given
 
 
+@settings(deadline=None)
 @given(words())
 def test_an_order_written_and_read_again_is_the_same(given: dict[str, str]) -> None:
     order = from_words(given)
     assert parse(order.text) == order
 
 
+@settings(deadline=None)
 @given(
     st.text()
     | st.lists(

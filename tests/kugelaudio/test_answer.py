@@ -72,3 +72,11 @@ def test_a_long_text_may_take_long_and_a_short_one_may_not() -> None:
 def test_telephone_sound_that_was_not_asked_for_is_noise() -> None:
     with pytest.raises(ProtocolError):
         Answer(REQUEST).add(AudioFrame(b"\xff", Encoding.ALAW, 8_000))
+
+
+def test_a_rate_may_be_another_one_but_does_not_change_in_mid_sound() -> None:
+    answer = Answer(REQUEST)
+    answer.add(AudioFrame(bytes(960), Encoding.PCM, 16_000))
+    answer.add(AudioFrame(bytes(960), Encoding.PCM, 16_000))
+    with pytest.raises(ProtocolError, match="24000 Hz after 16000 Hz"):
+        answer.add(SECOND)
