@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 KEPT_BROKEN = 100
 MAX_INTEGER = 2**63 - 1
+_MOST = 2**53
+"""No count or number of ours comes near it; one that is larger was damaged, and those that follow
+it would not fit into a row."""
 
 # Times are monotonic seconds of the boot named in the row, unless the name says wall.
 SCHEMA = """
@@ -145,14 +148,21 @@ def _entry(row: sqlite3.Row, now: Stamp) -> Entry:
     return Entry(
         announcement=replace(announcement, received=received),
         zone=str(row["zone"]),
-        sequence=int(row["sequence"]),
+        sequence=_counted(row["sequence"]),
         deadline_s=float(row["deadline_s"]) + shift_s,
         # 0 means now, on any clock.
         retry_at_s=retry_at_s + shift_s if retry_at_s else 0.0,
-        attempts=int(row["attempts"]),
-        resume_at=int(row["resume_at"]),
+        attempts=_counted(row["attempts"]),
+        resume_at=_counted(row["resume_at"]),
         reason=str(row["reason"]),
     )
+
+
+def _counted(value: Any) -> int:
+    count = int(value)
+    if not 0 <= count <= _MOST:
+        raise ValueError(f"{count} is no count")
+    return count
 
 
 # --- how it ended -----------------------------------------------------------------------

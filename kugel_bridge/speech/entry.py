@@ -15,6 +15,10 @@ MAX_BYTES = 64 * 1024 * 1024
 """About 22 minutes of speech; a text of the longest kind takes seven."""
 CHUNK_S = 0.25
 """Pieces in which an entry is handed out; one is enough for the player to start."""
+_RATES = range(4_000, 192_001)
+_MOST_CHANNELS = 2
+_MOST_SAMPLE_BYTES = 4
+"""Beyond these nobody speaks, and no arithmetic of ours is made for it."""
 
 _MAGIC = b"KBPHRASE"
 _FIELDS = struct.Struct("<8sHBBIQII32s")
@@ -116,6 +120,8 @@ def parsed(data: bytes, digest: str | None) -> CachedPhrase:
         about = str(body[:about_bytes], "utf-8")
     except ValueError as error:
         raise BrokenEntryError(str(error)) from error
+    if rate not in _RATES or channels > _MOST_CHANNELS or width > _MOST_SAMPLE_BYTES:
+        raise BrokenEntryError(f"not a format of speech: {layout}")
     if not size or size % layout.frame_bytes:
         raise BrokenEntryError("no whole frames of sound")
     return CachedPhrase(key.hex(), layout, body[about_bytes:], about)

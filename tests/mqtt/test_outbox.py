@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kugel_bridge.mqtt.message import Outgoing
-from kugel_bridge.mqtt.outbox import CROWDED_AT, Outbox
+from kugel_bridge.mqtt.outbox import CROWDED_AT, MAX_ANSWERS, Outbox
 
 
 def state(topic: str, payload: str) -> Outgoing:
@@ -38,6 +38,23 @@ def test_retained_values_go_first_in_the_order_of_their_last_change() -> None:
     box.put(state("state", "s"))
     box.put(state("availability", "online"))
     assert drain(box) == ["s", "online", "e"]
+
+
+def test_an_answer_overtakes_events_but_not_an_earlier_answer() -> None:
+    box = Outbox()
+    box.put(event("e"))
+    box.put(event("first"), is_answer=True)
+    box.put(event("second"), is_answer=True)
+    box.put(state("state", "s"))
+    assert len(box) == 4
+    assert drain(box) == ["s", "first", "second", "e"]
+
+
+def test_of_too_many_answers_the_newest_are_kept() -> None:
+    box = Outbox()
+    for number in range(MAX_ANSWERS + 1):
+        box.put(event(str(number)), is_answer=True)
+    assert drain(box) == [str(number) for number in range(1, MAX_ANSWERS + 1)]
 
 
 def test_events_keep_their_order_and_the_oldest_are_given_up() -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kugel_bridge.model.clock import Instant
 from kugel_bridge.model.report import Outcome, SourceKind
@@ -94,3 +100,89 @@ def test_unreadable_rows_move_to_their_own_table(connection: sqlite3.Connection)
     assert rows.load_entries(connection, NOW) == ([entry(2)], [])
     kept = connection.execute("SELECT id, announcement FROM broken").fetchall()
     assert [tuple(row) for row in kept] == [("a1", "[]")]
+
+
+# --- rows of another version, or of nobody ----------------------------------------------------
+
+VALUES = (
+    st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"), max_size=20)
+    | st.binary(max_size=20)
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+COLUMNS = ("id", "zone", "sequence", "announcement", "deadline_s", "retry_at_s", "attempts")
+LATER_COLUMNS = ("resume_at", "reason", "boot_id", "saved_wall_s", "saved_s")
+WISHES = (
+    "segments", "received", "priority", "zones", "speed", "volume", "chime", "ttl_s", "repeat",
+    "expires_at_s", "cache", "offline", "preempt", "reply_to", "delivery", "ignored", "of_later",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def three_rows() -> Iterator[sqlite3.Connection]:
+    """A queue of its own for each example."""
+    with tempfile.TemporaryDirectory() as folder:
+        connection = connect(Path(folder) / "queue.db")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executescript(rows.SCHEMA)
+        rows.save_entry_rows(connection, [rows.entry_row(entry(n), NOW) for n in (1, 2, 3)])
+        yield connection
+        connection.close()
+
+
+def check_that_the_others_load(connection: sqlite3.Connection) -> None:
+    """Whatever the second row holds: it is set aside, or can be written again as it was read."""
+    entries, broken = rows.load_entries(connection, NOW)
+    others = [one for one in entries if one.announcement.id in ("a1", "a3")]
+    assert sorted(others, key=lambda one: one.sequence) == [entry(1), entry(3)]
+    read = [one for one in entries if one not in others]
+    assert len(read) + len(broken) == 1
+    rows.set_rows_aside(connection, broken, NOW)
+    for one in read:
+        row = rows.entry_row(one, NOW)
+        rows.delete_entries(connection, [one.key])
+        rows.save_entry_rows(connection, [row])
+        assert one in rows.load_entries(connection, NOW)[0]
+
+
+@given(st.sampled_from(COLUMNS + LATER_COLUMNS), VALUES)
+@settings(deadline=None)
+def test_whatever_a_column_holds_the_other_rows_load(column: str, value: object) -> None:
+    with three_rows() as connection:
+        connection.execute(f"UPDATE waiting SET {column} = ? WHERE id = 'a2'", (value,))
+        check_that_the_others_load(connection)
+
+
+@given(st.sampled_from(WISHES), JSON)
+@settings(deadline=None)
+def test_whatever_an_announcement_of_another_version_says_the_other_rows_load(
+    wish: str, value: Any
+) -> None:
+    told = json.loads(entry(2).announcement.to_json()) | {wish: value}
+    with three_rows() as connection:
+        row = (json.dumps(told),)
+        connection.execute("UPDATE waiting SET announcement = ? WHERE id = 'a2'", row)
+        check_that_the_others_load(connection)
+
+
+@given(JSON)
+@settings(deadline=None)
+def test_whatever_a_report_of_another_version_says_the_others_load(value: Any) -> None:
+    with three_rows() as connection:
+        rows.save_reports(connection, [finished(entry(n)) for n in (1, 2)], "boot")
+        connection.execute("UPDATE history SET details = ? WHERE id = 'a1'", (json.dumps(value),))
+        assert rows.load_reports(connection, NOW)[-1] == finished(entry(2))
+
+
+@given(st.sampled_from(("id", "zone", "outcome", "boot_id", "at_wall_s", "at_s")), VALUES)
+@settings(deadline=None)
+def test_whatever_a_column_of_the_history_holds_the_others_load(column: str, value: object) -> None:
+    with three_rows() as connection:
+        rows.save_reports(connection, [finished(entry(n)) for n in (1, 2)], "boot")
+        connection.execute(f"UPDATE history SET {column} = ? WHERE id = 'a1'", (value,))
+        assert rows.load_reports(connection, NOW)[-1] == finished(entry(2))

@@ -100,7 +100,7 @@ async def test_a_frozen_service_is_noticed_in_time_and_used_again_when_it_thaws(
     gateway = Gateway(KUGEL_BRIDGE_CONFIG=os.devnull)
     settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
     settings["priority"] = {"normal": {"first_sound_s": 1.0}}
-    settings["cloud"] |= {"voice_id": "espeak-en", "first_audio_timeout_s": 1}
+    settings["cloud"] |= {"voice_id": "espeak-de", "first_audio_timeout_s": 1}
     try:
         async with living(settings):
             await caller.state(cloud="ok")
@@ -114,7 +114,7 @@ async def test_a_frozen_service_is_noticed_in_time_and_used_again_when_it_thaws(
                 await caller.state(cloud="unreachable")
             gateway.process.send_signal(signal.SIGCONT)
             await caller.state(cloud="ok")
-            await caller.say({"text": "It has thawed.", "id": "thawed"})
+            await caller.say({"text": "It has thawed.", "id": "thawed", "offline": "wait"})
             assert (await caller.event("finished", "thawed"))["source"] == "cloud"
     finally:
         gateway.process.send_signal(signal.SIGCONT)

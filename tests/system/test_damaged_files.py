@@ -116,7 +116,6 @@ def made_a_folder_of_files(file: Path) -> None:
     (file / "x").write_text("x")
 
 
-@pytest.mark.parametrize("name", ["queue.db", "cache/cache.db"])
 @pytest.mark.parametrize(
     "harm",
     [
@@ -129,13 +128,8 @@ def made_a_folder_of_files(file: Path) -> None:
         made_a_folder_of_files,
     ],
 )
-async def test_a_database_that_cannot_be_used_never_keeps_it_from_speaking(
-    broker: Mosquitto,
-    caller: Caller,
-    card: SimCard,
-    tmp_path: Path,
-    name: str,
-    harm: Callable[[Path], None],
+async def test_databases_that_cannot_be_used_never_keep_it_from_speaking(
+    broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
     engine = Recital(0.3)
     async with serving(engine) as gateway:
@@ -146,9 +140,10 @@ async def test_a_database_that_cannot_be_used_never_keeps_it_from_speaking(
         await caller.event("finished", "before")
         await until_cached(tmp_path, 1)
         await daemon.end()
-        for log in tmp_path.glob(f"{name}-*"):
-            log.unlink()
-        harm(tmp_path / name)
+        for database in (tmp_path / "queue.db", tmp_path / "cache" / "cache.db"):
+            for log in database.parent.glob(f"{database.name}-*"):
+                log.unlink()
+            harm(database)
         async with daemon:
             await caller.state(state="idle")
             for text in ("Before", "After"):
