@@ -65,8 +65,9 @@ async def eventually(holds: Callable[[], bool]) -> None:
 class Caller:
     """Somebody at the broker who sends announcements and hears what becomes of them."""
 
-    def __init__(self, port: int) -> None:
-        self._peer = Peer(port, filters=[f"{ROOT}/#", "kugel/reply/#"])
+    def __init__(self, port: int, **login: str) -> None:
+        """`login`: `username` and `password`, where the broker wants them."""
+        self._peer = Peer(port, filters=[f"{ROOT}/#", "kugel/reply/#"], **login)
         self._passed: list[MQTTMessage] = []
         self.events: list[dict[str, Any]] = []
         """Every event so far, in order."""

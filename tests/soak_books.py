@@ -133,7 +133,8 @@ class Books:
             broken = self.faults_of(said, BREAKING, said.began_s)
             if any(end.get("source") in ("cloud", "cache") for end in said.ends) and not broken:
                 owed[said.text] += 1
-            most[said.text] += 1 + len(self.faults_of(said, RESUMING, said.published_s))
+            cut = sum(step["event_type"] == "preempted" for step in said.steps)
+            most[said.text] += 1 + cut + len(self.faults_of(said, RESUMING, said.published_s))
         for text in most:
             if whole[text] < owed[text]:
                 yield f"{text!r} was heard whole {whole[text]} times, not {owed[text]}"

@@ -31,11 +31,11 @@ from kugel_bridge.mqtt.link import MqttLink
 from kugel_bridge.ops import logs
 from kugel_bridge.queue.policy import Entry, WaitingList
 from kugel_bridge.queue.store import QueueStore
-from kugel_bridge.settings.tree import Settings
 from kugel_bridge.speech.flights import Flights
 
 if TYPE_CHECKING:  # without a cloud its words are not loaded
     from kugel_bridge.kugelaudio.messages import Usage
+    from kugel_bridge.settings.tree import Settings
 
 logger = logging.getLogger(__name__)
 

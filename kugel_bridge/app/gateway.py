@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kugel_bridge.app import parts
-from kugel_bridge.settings.tree import Settings
 from kugel_bridge.speech.cache import PhraseCache
 from kugel_bridge.speech.flights import Flights
 
 if TYPE_CHECKING:  # a bridge without a gateway does not load it
     from kugel_bridge.gateway.server import GatewayServer
     from kugel_bridge.kugelaudio.client import SpeechClient
+    from kugel_bridge.settings.tree import Settings
 
 
 class Running(Protocol):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, SecretStr
+from typing import TYPE_CHECKING, Any
 
 from kugel_bridge import __version__
 from kugel_bridge.model.report import Report
 from kugel_bridge.model.status import AudioStatus, PlayState
-from kugel_bridge.ops.secrets import MASK
-from kugel_bridge.settings.tree import Settings
+
+if TYPE_CHECKING:  # checked in a child process, see settings/plain.py
+    from kugel_bridge.settings.tree import Settings
 
 _BUSIEST = (PlayState.SPEAKING, PlayState.SYNTHESIZING, PlayState.PAUSED, PlayState.IDLE)
 _WORST = (AudioStatus.MISSING, AudioStatus.BUSY, AudioStatus.OK)
@@ -51,26 +49,8 @@ def info(settings: Settings) -> dict[str, Any]:
         "version": __version__,
         "python": ".".join(map(str, sys.version_info[:3])),
         "name": settings.device_name,
-        "config": masked(settings),
+        "config": settings.shown,
     }
-
-
-def masked(value: Any) -> Any:
-    """Settings as plain JSON values; every secret is a row of stars."""
-    if isinstance(value, SecretStr):
-        return MASK
-    if isinstance(value, BaseModel):
-        extra = value.__pydantic_extra__ or {}
-        named = {
-            field.alias or name: getattr(value, name)
-            for name, field in type(value).model_fields.items()
-        }
-        return masked(named | extra)
-    if isinstance(value, Mapping):
-        return {str(name): masked(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(inner) for inner in value]
-    return value if isinstance(value, bool | int | float | None) else str(value)
 
 
 def process_figures() -> dict[str, Any]:

@@ -18,10 +18,7 @@ from kugel_bridge.model.status import CloudStatus
 from kugel_bridge.mqtt.broker import Broker, Tls
 from kugel_bridge.mqtt.payloads import PhraseText
 from kugel_bridge.mqtt.topics import Topics
-from kugel_bridge.settings.checks import upstream_problem
-from kugel_bridge.settings.house import Zone as ZoneSettings
 from kugel_bridge.settings.sink import SinkAddress, SinkKind
-from kugel_bridge.settings.tree import Settings
 from kugel_bridge.speech.alerts import Alert, AlertBook
 from kugel_bridge.speech.cache import Admit, PhraseCache
 from kugel_bridge.speech.clean import cleaned
@@ -35,9 +32,13 @@ if TYPE_CHECKING:
     from kugel_bridge.gateway.engine import Engine
     from kugel_bridge.gateway.server import GatewayServer
     from kugel_bridge.gateway.upstream import UpstreamEngine
+    from kugel_bridge.gateway.voices import LocalVoice
     from kugel_bridge.kugelaudio.client import SpeechClient
     from kugel_bridge.kugelaudio.messages import Usage
     from kugel_bridge.kugelaudio.rest import Catalogue
+    from kugel_bridge.settings.doors import Gateway as GatewaySettings
+    from kugel_bridge.settings.house import Zone as ZoneSettings
+    from kugel_bridge.settings.tree import Settings
     from kugel_bridge.speech.cloud import CloudSource
 
 CATALOGUE_TIMEOUT_S = 15.0
@@ -180,6 +181,8 @@ def ladder(
 
 def check_upstream(settings: Settings, host: str | None = None, port: int | None = None) -> None:
     """Raise ConfigurationError when a gateway there cannot ask the service of [cloud]."""
+    from kugel_bridge.settings.checks import upstream_problem
+
     if problem := upstream_problem(settings, host, port):
         raise ConfigurationError(f'gateway.engine = "upstream" {problem}')
 
@@ -202,7 +205,7 @@ def upstream_engine(
         origin=_origin(settings),
         own_voice=cloud.voice,
         max_generations=cloud.max_generations,
-        fallback=LocalEngine(gateway.line_up()) if may_fall_back else None,
+        fallback=LocalEngine(_line_up(gateway)) if may_fall_back else None,
         hidden=gateway.hidden_voices,
     )
 
@@ -234,13 +237,19 @@ def gateway_server(
         host=gateway.host if host is None else host,
         port=gateway.port if port is None else port,
         keys=[key.get_secret_value() for key in gateway.keys],
-        engine=engine or LocalEngine(gateway.line_up()),
+        engine=engine or LocalEngine(_line_up(gateway)),
         limits=KeyLimits(allowance, clock, ledger),
         ledger=ledger,
         open_to_all=gateway.open_to_all,
         max_characters=gateway.characters_per_request,
         faults=() if gateway.faults else None,
     )
+
+
+def _line_up(gateway: GatewaySettings) -> tuple[LocalVoice, ...]:
+    from kugel_bridge.gateway.voices import line_up
+
+    return line_up(gateway.wishes, gateway.hidden_local_voices)
 
 
 def alert_book(settings: Settings) -> AlertBook:
@@ -304,7 +313,7 @@ def level_rules(settings: Settings) -> dict[Priority, LevelRule]:
     """The rules of every level."""
     rules = {}
     for priority in Priority:
-        level = settings.priority.of(priority)
+        level = settings.priority.by_priority[priority]
         rules[priority] = LevelRule(
             ttl_s=level.ttl_s,
             first_sound_s=level.first_sound_s,

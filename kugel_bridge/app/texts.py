@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kugel_bridge.app import parts
 from kugel_bridge.conductor.script import Words, script_of
@@ -10,8 +11,10 @@ from kugel_bridge.model.announcement import Announcement, TextSegment
 from kugel_bridge.model.clock import SystemClock
 from kugel_bridge.model.errors import RejectedError, StorageError
 from kugel_bridge.model.utterance import Utterance
-from kugel_bridge.settings.tree import Settings
 from kugel_bridge.speech.alerts import AlertBook
+
+if TYPE_CHECKING:  # checked in a child process, see settings/plain.py
+    from kugel_bridge.settings.tree import Settings
 
 _NO_ALERTS = AlertBook({})
 

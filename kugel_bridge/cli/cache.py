@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do one of them."""
     settings = load(arguments.config).settings
     # Its trouble is told by the one line that ends the command.
-    logs.configure("error", "text", secrets=settings.secrets())
+    logs.configure("error", "text", secrets=settings.secrets)
     if (wrong := wrong_use(arguments)) is not None:
         print(f"kugel-bridge cache {arguments.verb}: {wrong}", file=sys.stderr)
         return EXIT_WRONG

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     settings = load(arguments.config).settings
-    logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
+    logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets)
     service = lone_gateway(settings, host=arguments.host, port=arguments.port)
     if arguments.faults or arguments.orders:
         service.server.misbehave(arguments.orders)

@@ -10,12 +10,11 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from kugel_bridge.app.bridge import Bridge
 from kugel_bridge.cli.parser import EXIT_INTERRUPTED, EXIT_NO, EXIT_OK
 from kugel_bridge.model.errors import BridgeError
 from kugel_bridge.ops import logs
 from kugel_bridge.ops.systemd import Supervisor
-from kugel_bridge.settings.load import load
+from kugel_bridge.settings.reader import Reader
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Speak until told to stop."""
-    configuration = load(arguments.config)
-    settings = configuration.settings
-    logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
-    for warning in configuration.warnings:
+    # Begun before there are threads, and before the rest is loaded: the two go side by side.
+    reader = Reader(arguments.config)
+    from kugel_bridge.app.bridge import Bridge
+
+    reading = reader.result()
+    settings = reading.settings
+    logs.configure(settings.log.level, settings.log.format, secrets=settings.secrets)
+    for warning in reading.warnings:
         logger.warning("%s", warning)
     supervisor = Supervisor.from_environment()
 

@@ -66,6 +66,8 @@ class Conductor:
         self._turns: asyncio.TaskGroup | None = None
         """Where turns live; None while none may begin."""
         self._next_look: asyncio.Handle | None = None
+        self._card_retry_at_s = 0.0
+        """Monotonic time at which what the sound card refused is tried again."""
         zone.on_ready = self.try_again
 
     # --- what the doors and controls ask --------------------------------------------------
@@ -316,6 +318,8 @@ class Conductor:
             self._herald.ended(turn, result.outcome, result.reason)
         elif why is not None and why.is_final:
             self._herald.ended(turn, Outcome.SKIPPED, why.value)
+        elif turn.is_said:
+            self._herald.ended(turn, Outcome.FINISHED)
         elif why is None and isinstance(result, RetryableError):
             self._retry_later(turn, result)
         else:
@@ -372,10 +376,15 @@ class Conductor:
     # --- later ------------------------------------------------------------------------------
 
     def _retry_later(self, turn: Turn, error: RetryableError) -> None:
-        entry = turn.resumed()
-        wait_s = retry_wait_s(error, entry.attempts)
+        entry, now_s = turn.resumed(), self._clock.now().monotonic_s
+        retry_at_s = now_s + retry_wait_s(error, entry.attempts)
+        if isinstance(error, DeviceError):
+            # All wait for the same card: due in the same moment, they come in their order.
+            if self._card_retry_at_s <= now_s:
+                self._card_retry_at_s = retry_at_s
+            retry_at_s = self._card_retry_at_s
         self._herald.remember(turn)
-        self._defer(entry, str(error), self._clock.now().monotonic_s + wait_s)
+        self._defer(entry, str(error), retry_at_s)
 
     def _defer(self, entry: Entry, reason: str, retry_at_s: float) -> None:
         """Put an entry back until `retry_at_s` (monotonic s), and say so."""

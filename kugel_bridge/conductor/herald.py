@@ -91,6 +91,7 @@ class Herald:
                 zone=entry.zone,
                 at=now,
                 reason=reason,
+                source=past.source,
                 queued_ms=milliseconds(now.monotonic_s - received_s),
                 first_sound_ms=past.first_sound_ms,
                 duration_ms=milliseconds(past.heard_s) if past.heard_s else None,

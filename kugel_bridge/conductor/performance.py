@@ -127,6 +127,13 @@ class Performance:
             position = mark.offset_at(heard_s)
         return position
 
+    def is_said(self, heard_s: float) -> bool:
+        """Whether all words were heard by then; a chime or silence may be left."""
+        if not self._marks or any(isinstance(cue, Recording) for cue in self._cues):
+            return False
+        last = next(cue for cue in reversed(self._cues) if isinstance(cue, Words))
+        return self._marks[-1].words.end == last.end and self.resume_at(heard_s) == last.end
+
     async def _words(self, words: Words) -> AsyncGenerator[PcmChunk, None]:
         """The sound of some words; if its source breaks, the next goes on with that sentence."""
         offline = self._offline

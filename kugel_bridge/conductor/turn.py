@@ -10,7 +10,7 @@ from kugel_bridge.audio.player import Player
 from kugel_bridge.conductor.performance import Performance
 from kugel_bridge.model.clock import Instant
 from kugel_bridge.model.errors import RetryableError
-from kugel_bridge.model.report import Outcome, Report, Step
+from kugel_bridge.model.report import Outcome, Report, SourceKind, Step
 from kugel_bridge.queue.policy import Entry
 
 
@@ -43,6 +43,7 @@ class Past:
     heard_s: float = 0.0
     characters: int = 0
     first_sound_ms: int | None = None
+    source: SourceKind | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +94,16 @@ class Turn:
             return self.past.first_sound_ms
         return milliseconds(self.first_sound_s - self.entry.announcement.received.monotonic_s)
 
+    @property
+    def source(self) -> SourceKind | None:
+        """Where the first words of this turn came from, or of the last one that had words left."""
+        return self.performance.source or self.past.source
+
+    @property
+    def is_said(self) -> bool:
+        """Whether nothing of its words is left to be heard."""
+        return self.performance.is_said(self.heard_s)
+
     def resumed(self) -> Entry:
         """The entry as it has to go on: with the sentence in which it was cut."""
         heard_s = self.heard_s
@@ -105,6 +116,7 @@ class Turn:
             self.past.heard_s + self.heard_s,
             self.past.characters + self.performance.characters,
             self.first_sound_ms,
+            self.source,
         )
 
     def report(self, event: Step | Outcome, at: Instant, reason: str = "") -> Report:
@@ -118,7 +130,7 @@ class Turn:
             zone=self.entry.zone,
             at=at,
             reason=reason,
-            source=self.performance.source,
+            source=sums.source,
             queued_ms=milliseconds(self.began_s - received_s),
             first_sound_ms=sums.first_sound_ms,
             duration_ms=milliseconds(sums.heard_s) if ended else None,

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from kugel_bridge.kugelaudio.answer import Answer
 from kugel_bridge.kugelaudio.connection import Connection, Connector, LostError
+from kugel_bridge.kugelaudio.discretion import Discretion
 from kugel_bridge.kugelaudio.frames import Finished, Frame, WordTimings
 from kugel_bridge.kugelaudio.messages import SpeechRequest, Usage
 from kugel_bridge.kugelaudio.patience import Patience
@@ -72,6 +73,7 @@ class SpeechClient:
             timeout_s=connect_timeout_s,
             ssl_context=ssl_context,
         )
+        self._discretion = Discretion(api_key)
         self._first_audio_timeout_s = first_audio_timeout_s
         self._stall_timeout_s = stall_timeout_s
         self._max_generations = max_generations
@@ -323,6 +325,7 @@ class SpeechClient:
     def _note(self, error: BridgeError, *, connecting: bool = False) -> None:
         if error is self._standing.trouble:
             return
+        self._discretion.keep(error)
         before = self._standing.status
         self._standing.failed(error, self._now_s(), connecting=connecting)
         level = logging.DEBUG if self._standing.status is before else logging.WARNING

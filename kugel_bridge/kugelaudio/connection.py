@@ -97,6 +97,7 @@ class Connector:
                     logger=_switched_off_logger(),
                     ssl=context,
                     happy_eyeballs_delay=self._happy_eyeballs_s,
+                    create_connection=_Socket,
                 )
             )
         except InvalidStatus as error:
@@ -125,6 +126,19 @@ class Connector:
             # Reading the system's certificates takes 20 ms on a PC and far longer on a Pi.
             self._ssl_context = await asyncio.to_thread(ssl.create_default_context)
         return self._ssl_context
+
+
+class _Socket(ClientConnection):
+    """The library's socket, but what breaks the protocol is left at once.
+
+    The library waits until the other side hangs up too. One that does not would be waited for as
+    if its sound were late, and a frame that is too big would be asked for again.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.parser_exc is not None:
+            self.transport.close()
 
 
 class Connection:

@@ -23,9 +23,11 @@ from kugel_bridge.kugelaudio.catalogue import (
     voice_page_from,
 )
 from kugel_bridge.kugelaudio.codes import RefusedError, refusal_of_answer
+from kugel_bridge.kugelaudio.discretion import Discretion
 from kugel_bridge.kugelaudio.hosts import checked_key, http_url
 from kugel_bridge.kugelaudio.wire import read_object
 from kugel_bridge.model.errors import (
+    BridgeError,
     ConfigurationError,
     ProtocolError,
     ServiceUnavailableError,
@@ -56,6 +58,7 @@ class Catalogue:
     ) -> None:
         self._base_url = base_url
         self._key = checked_key(api_key)
+        self._discretion = Discretion(api_key)
         http_url(base_url, "")  # an unusable address is told here, not at the first call
         self._timeout_s = timeout_s
         self._ssl_context = ssl_context
@@ -123,6 +126,9 @@ class Catalogue:
             raise ConfigurationError(f"cloud.base_url {self._base_url!r} is no address") from error
         except httpx.HTTPError as error:
             raise ServiceUnavailableError(f"the service cannot be reached: {error}") from error
+        except BridgeError as error:
+            self._discretion.keep(error)
+            raise
 
     async def _get(
         self, client: httpx.AsyncClient, path: str, **query: str | int

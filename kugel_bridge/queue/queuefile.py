@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,7 +85,11 @@ class Lock:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to the file, which is created but not looked at; raises sqlite3.Error."""
+    """A connection to the file, which is created but not looked at.
+
+    Raises sqlite3.Error, OSError, or StorageError for something that is no file.
+    """
+    _refuse_what_hangs(path)
     return _connected(path.absolute().as_uri())
 
 
@@ -118,6 +123,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
     Raises sqlite3.Error, OSError, or StorageError for a file that is not a queue of this version.
     """
+    _refuse_what_hangs(path)
     uri = path.absolute().as_uri()
     try:
         return _checked(_connected(f"{uri}?mode=ro"))
@@ -200,6 +206,14 @@ def explained(error: Exception, path: Path) -> str:
     if name == "SQLITE_BUSY":
         return f"{path} is locked by another program"
     return f"{path} cannot be used: {error}"
+
+
+def _refuse_what_hangs(path: Path) -> None:
+    """SQLite would wait for ever at a FIFO for somebody to write into it."""
+    with contextlib.suppress(FileNotFoundError):
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise StorageError(f"{path} is not a file; move it out of the way")
 
 
 def _connected(uri: str) -> sqlite3.Connection:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kugel_bridge.gateway.voices import VoiceWishError
+from kugel_bridge.gateway.voices import VoiceWishError, line_up
 from kugel_bridge.kugelaudio.hosts import is_same_server
 from kugel_bridge.model.errors import ConfigurationError
 from kugel_bridge.mqtt.topics import Topics
@@ -107,7 +107,7 @@ def _card_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterat
 
 def _voice_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
     try:
-        settings.gateway.line_up()
+        line_up(settings.gateway.wishes, settings.gateway.hidden_local_voices)
     except VoiceWishError as error:
         above = () if error.handle is None else ("voices", error.handle)
         path: KeyPath = tuple(filter(None, ("gateway", *above, error.key)))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from kugel_bridge.gateway.voices import LocalVoice, VoiceWish, line_up
+from kugel_bridge.gateway.voices import VoiceWish
 from kugel_bridge.kugelaudio.hosts import is_loopback
 from kugel_bridge.settings.places import usage_path
 from kugel_bridge.settings.values import (
@@ -162,9 +162,10 @@ class Gateway(Section):
         description="Take orders to misbehave at /faults, for testing clients; on loopback only.",
     )
 
-    def line_up(self) -> tuple[LocalVoice, ...]:
-        """The voices of the local engine; raises VoiceWishError."""
-        wishes = [
+    @property
+    def wishes(self) -> tuple[VoiceWish, ...]:
+        """`voices`, as the local engine's line-up takes them."""
+        return tuple(
             VoiceWish(
                 handle=handle,
                 id=entry.id,
@@ -177,9 +178,12 @@ class Gateway(Section):
                 wyoming_voice=entry.wyoming_voice,
             )
             for handle, entry in self.voices.items()
-        ]
-        # Upstream's voices can be hidden too, and are not known here.
-        return line_up(wishes, [] if self.engine == "upstream" else self.hidden_voices)
+        )
+
+    @property
+    def hidden_local_voices(self) -> list[str]:
+        """`hidden_voices`, where they can only be the local engine's: upstream has others."""
+        return [] if self.engine == "upstream" else self.hidden_voices
 
     @model_validator(mode="after")
     def _guarded(self) -> Gateway:

@@ -6,11 +6,19 @@ import string
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
 from kugel_bridge.model.announcement import ALL_ZONES, OfflineRule, Priority
 from kugel_bridge.settings.places import alerts_directory
-from kugel_bridge.settings.sink import Sink, SinkAddress, SinkKind
+from kugel_bridge.settings.sink import SinkAddress, SinkKind, parse_sink
 from kugel_bridge.settings.values import (
     AsList,
     FilePath,
@@ -23,6 +31,13 @@ from kugel_bridge.settings.values import (
     check_slug,
 )
 
+Sink = Annotated[
+    SinkAddress,
+    PlainValidator(parse_sink),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^((alsa|wav|snapcast):.+|null:?)$"}),
+]
+"""A `SinkAddress`, written as a string in the configuration."""
 ALWAYS_OPEN = -1.0
 
 
@@ -130,10 +145,10 @@ class Levels(Section):
                 merged[level.value] = {**defaults, **given}
         return merged
 
-    def of(self, priority: Priority) -> Level:
-        """The rules of one level."""
-        level: Level = getattr(self, priority.value)
-        return level
+    @property
+    def by_priority(self) -> dict[Priority, Level]:
+        """The rules of every level."""
+        return {priority: getattr(self, priority.value) for priority in Priority}
 
 
 class Quiet(Section):

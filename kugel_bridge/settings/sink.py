@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+from typing import Any
 
 
 class SinkKind(enum.StrEnum):
@@ -50,12 +48,3 @@ def parse_sink(text: Any) -> SinkAddress:
     if kind != SinkKind.NULL and not address.strip():
         raise ValueError(f'needs something after "{kind}:"; it must be {_ALLOWED}')
     return SinkAddress(SinkKind(kind), address.strip())
-
-
-Sink = Annotated[
-    SinkAddress,
-    PlainValidator(parse_sink),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^((alsa|wav|snapcast):.+|null:?)$"}),
-]
-"""A `SinkAddress`, written as a string in the configuration."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from kugel_bridge.ops.secrets import MASK
 from kugel_bridge.settings.cloud import Cloud
 from kugel_bridge.settings.doors import Gateway, Hermes, HomeAssistant, Mqtt, Wyoming
 from kugel_bridge.settings.house import Alerts, Levels, Phrase, Quiet, Zones
@@ -77,6 +78,12 @@ class Settings(BaseSettings):
         """The MQTT client id."""
         return self.mqtt.client_id or f"kugel-bridge-{self.device.id}"
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """All of it as plain JSON values; every secret is a row of stars."""
+        return cast(dict[str, Any], _masked(self))
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret value, for the filter that keeps them out of the log."""
         found = [
@@ -107,3 +114,20 @@ def _opened(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
             yield from _opened(inner, (*path, name))
     else:
         yield path, value
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return MASK
+    if isinstance(value, BaseModel):
+        extra = value.__pydantic_extra__ or {}
+        named = {
+            field.alias or name: getattr(value, name)
+            for name, field in type(value).model_fields.items()
+        }
+        return _masked(named | extra)
+    if isinstance(value, Mapping):
+        return {str(name): _masked(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(inner) for inner in value]
+    return value if isinstance(value, bool | int | float | None) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
@@ -15,13 +16,15 @@ MAX_COMPLAINT = 2_000
 MAX_AHEAD = 512 * 1024
 """Bytes read ahead of the listener, about 12 s; beyond, the child waits."""
 
+_OURS = ("KUGEL_BRIDGE_", "KUGELAUDIO_", "CREDENTIALS_DIRECTORY")
+
 
 @contextlib.asynccontextmanager
 async def started(program: str, arguments: Sequence[str]) -> AsyncGenerator[Child, None]:
     """The running child, dead and reaped when the block is left; raises OSError."""
     child = Child()
     transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: child, program, *arguments
+        lambda: child, program, *arguments, env=_environment()
     )
     try:
         yield child
@@ -120,3 +123,8 @@ class Child(asyncio.SubprocessProtocol):
                 stdout.pause_reading()
             else:
                 stdout.resume_reading()
+
+
+def _environment() -> dict[str, str]:
+    """Ours without our settings: keys may be among them, and a child speaks without them."""
+    return {name: text for name, text in os.environ.items() if not name.startswith(_OURS)}

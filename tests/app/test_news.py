@@ -9,6 +9,7 @@ from kugel_bridge.model.announcement import Announcement, TextSegment
 from kugel_bridge.model.clock import Instant
 from kugel_bridge.model.report import Outcome, Report, SourceKind
 from kugel_bridge.model.status import AudioStatus, PlayState
+from kugel_bridge.ops.secrets import MASK
 from kugel_bridge.settings.tree import Settings
 
 SECRETS = ("ka_secret-key", "broker-secret", "gateway-secret")
@@ -31,8 +32,8 @@ def test_info_tells_the_whole_configuration_and_no_secret() -> None:
     assert not [secret for secret in SECRETS if secret in text]
     config = json.loads(text)["config"]
     assert config["mqtt"]["username"] == "kugel"
-    assert config["mqtt"]["password"] == news.MASK
-    assert config["gateway"]["keys"] == [news.MASK]
+    assert config["mqtt"]["password"] == MASK
+    assert config["gateway"]["keys"] == [MASK]
     assert config["alerts"]["smoke"]["text"] == {"en": "Smoke!"}
 
 

@@ -401,6 +401,28 @@ async def test_unplugged_in_mid_speech_it_goes_on_with_that_sentence(stage: Stag
     assert done.duration_ms > 2_000 + 300
 
 
+async def test_what_a_missing_card_refused_is_due_again_in_the_same_moment(stage: Stage) -> None:
+    stage.card.missing = True
+    for name in ("one", "two", "three"):
+        stage.say(name)
+        await stage.event(Step.DEFERRED, name)
+    assert len({entry.retry_at_s for entry in stage.conductor.waiting}) == 1
+    stage.card.missing = False
+    for name in ("one", "two", "three"):
+        await stage.outcome(name)
+    assert stage.voice.asked == ["one", "two", "three"]
+
+
+async def test_cut_when_only_its_chime_is_left_it_is_finished(stage: Stage) -> None:
+    stage.voice.lines["x"] = (noise(0.6),)
+    stage.card.fails_after = 24_000 * 7 // 10
+    stage.say("x", end_chime="ding")
+    done = await stage.outcome("x")
+    assert (done.event, done.attempts, done.source) == (Outcome.FINISHED, 1, SourceKind.LOCAL)
+    assert "deferred" not in stage.events("x")
+    assert stage.voice.asked == ["x"]
+
+
 async def test_what_has_the_floor_needs_no_row(path: Path) -> None:
     async with Stage(path) as stage:
         first, second = stage.voice.held("first"), stage.voice.held("second")

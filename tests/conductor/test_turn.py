@@ -15,7 +15,7 @@ from kugel_bridge.conductor.turn import Ending, Interruption, Past, Turn, millis
 from kugel_bridge.model.announcement import CachePolicy, OfflineRule
 from kugel_bridge.model.errors import DeviceError, RetryableError
 from kugel_bridge.model.pcm import PcmChunk
-from kugel_bridge.model.report import Outcome, Step
+from kugel_bridge.model.report import Outcome, SourceKind, Step
 from kugel_bridge.speech.ladder import Ladder
 from tests.queue.entries import START, entry
 from tests.speech.sounds import noise
@@ -94,6 +94,16 @@ async def test_it_tells_nothing_of_the_announcement_played_before(floor: Floor) 
     assert turn.heard_s == 0.0
     turn.playing = True
     assert turn.heard_s == 0.5
+
+
+async def test_cut_after_its_last_word_it_still_tells_where_the_words_came_from(
+    floor: Floor,
+) -> None:
+    floor.turn.past = Past(heard_s=1.5, source=SourceKind.CACHE)
+    assert floor.turn.report(Outcome.FINISHED, START).source is SourceKind.CACHE
+    assert floor.turn.as_past().source is SourceKind.CACHE
+    floor.turn.performance.source = SourceKind.LOCAL
+    assert floor.turn.report(Outcome.FINISHED, START).source is SourceKind.LOCAL
 
 
 async def test_a_report_sums_up_all_turns(floor: Floor) -> None:

@@ -83,7 +83,8 @@ async def test_a_voice_of_ones_own_sounds_like_its_espeak_voice() -> None:
             }
         }
     )
-    engine = LocalEngine(settings.gateway.line_up())
+    gateway = settings.gateway
+    engine = LocalEngine(line_up(gateway.wishes, gateway.hidden_local_voices))
     assert await engine.voice(112) is None
     assert await engine.voice("espeak-en-female") is None
     anna, twin, built_in = [

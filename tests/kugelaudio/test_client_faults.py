@@ -26,6 +26,7 @@ from kugel_bridge.model.errors import (
     UnauthorizedError,
 )
 from kugel_bridge.model.status import CloudStatus
+from tests.bomb import bombing
 from tests.house import eventually
 from tests.kugelaudio.scripted_service import (
     FINAL,
@@ -408,6 +409,13 @@ async def test_an_oversize_frame_is_refused_and_not_asked_for_again() -> None:
     assert "too big" in str(error)
 
 
+async def test_who_breaks_the_protocol_is_left_though_he_stays() -> None:
+    async with bombing() as url:
+        error = await failure(client_of(url))
+    assert not isinstance(error, TooSlowError)
+    assert "1002" in str(error)
+
+
 async def test_sound_without_end_is_cut_off() -> None:
     async def endless(socket: ServerConnection) -> None:
         await socket.recv()
@@ -579,3 +587,38 @@ async def no_tasks_are_left_behind() -> AsyncIterator[None]:
     yield
     left = [task for task in asyncio.all_tasks() - before if "kugelaudio" in task.get_name()]
     assert left == []
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+async def test_a_service_that_quotes_our_key_does_not_bring_it_into_errors(status: int) -> None:
+    def quoting(connection: ServerConnection, request: Request) -> Response:
+        body = f'{{"error": "not for {KEY}", "error_code": "X"}}'.encode()
+        return Response(status, "Refused", Headers(), body)
+
+    async with service() as cloud:
+        cloud.refuse = quoting
+        client = client_of(cloud.url)
+        error, told = await failure(client), client.available
+    assert KEY not in f"{error!r} {told!r}"
+    assert "not for" in str(error)
+
+
+@pytest.mark.parametrize("said", [f'{{"error": "{KEY}", "code": 404}}', KEY])
+async def test_a_frame_that_quotes_our_key_does_not_bring_it_into_errors(said: str) -> None:
+    async def quoting(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(said)
+
+    async with service(quoting) as cloud:
+        error = await failure(client_of(cloud.url))
+    assert KEY not in repr(error)
+
+
+async def test_a_close_that_quotes_our_key_does_not_bring_it_into_errors() -> None:
+    async def quoting(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.close(4001, f"key {KEY}")
+
+    async with service(quoting) as cloud:
+        error = await failure(client_of(cloud.url))
+    assert KEY not in repr(error)

@@ -140,3 +140,12 @@ async def test_a_voice_is_asked_for_by_name_and_may_be_none() -> None:
     async with http(answer('{"error": "no"}', "400 Bad Request")) as (url, _):
         with pytest.raises(InvalidRequestError):
             await Catalogue(url, KEY, 5).voice(7)
+
+
+async def test_an_answer_that_quotes_our_key_does_not_bring_it_into_errors() -> None:
+    body = f'{{"error": "not for {KEY}"}}'.encode()
+    head = f"HTTP/1.1 401 Unauthorized\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with http(head + body) as (url, _):
+        with pytest.raises(UnauthorizedError, match="not for") as raised:
+            await Catalogue(url, KEY, 5.0).models()
+    assert KEY not in repr(raised.value)

@@ -143,7 +143,7 @@ async def test_the_database_of_another_program_is_left_alone(path: Path) -> None
     assert aside(path) == []
 
 
-@pytest.mark.parametrize("kind", ["folder", "folder is a file", "dangling link"])
+@pytest.mark.parametrize("kind", ["folder", "folder is a file", "dangling link", "FIFO"])
 async def test_start_never_fails_because_of_the_path(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "queue.db"
     if kind == "folder":
@@ -151,6 +151,8 @@ async def test_start_never_fails_because_of_the_path(tmp_path: Path, kind: str) 
     elif kind == "folder is a file":
         (tmp_path / "file").touch()
         path = tmp_path / "file" / "queue.db"
+    elif kind == "FIFO":
+        os.mkfifo(path)
     else:
         path.symlink_to(tmp_path / "nowhere" / "queue.db")
     async with QueueStore(path, ManualClock(), retry_s=0.05) as store:

@@ -161,7 +161,7 @@ def test_a_file_in_a_folder_closed_to_others_is_not_exposed(open_folder: Path) -
 def test_each_level_has_its_own_defaults(
     loaded: Loader, level: Priority, ttl_s: float, first_sound_s: float
 ) -> None:
-    rules = loaded("").settings.priority.of(level)
+    rules = loaded("").settings.priority.by_priority[level]
     assert (rules.ttl_s, rules.first_sound_s) == (ttl_s, first_sound_s)
     assert (rules.offline, rules.dedupe_s) == (OfflineRule.SPEAK, 0)
 
@@ -227,9 +227,9 @@ def test_secrets_are_known_for_the_log_and_printed_nowhere(loaded: Loader) -> No
         '[cloud]\napi_key = "eu-ka_1"\n[mqtt]\nusername = "u"\npassword = "pw2"\n'
         '[gateway]\nkeys = ["gw3"]\n'
     ).settings
-    assert set(settings.secrets()) == {"eu-ka_1", "ka_1", "pw2", "gw3"}
+    assert set(settings.secrets) == {"eu-ka_1", "ka_1", "pw2", "gw3"}
     printed = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
-    assert not any(secret in printed for secret in settings.secrets())
+    assert not any(secret in printed for secret in settings.secrets)
 
 
 def test_a_file_with_a_secret_that_everybody_may_read_earns_a_warning(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kugel_bridge.gateway.voices import EspeakVoice, WyomingVoice
+from kugel_bridge.gateway.voices import EspeakVoice, WyomingVoice, line_up
 from kugel_bridge.model.errors import ConfigurationError
 from kugel_bridge.settings.load import Configuration
 
@@ -32,7 +32,9 @@ name = "Betty"
 
 
 def test_voices_are_added_changed_and_hidden(loaded: Loader) -> None:
-    offered = {each.voice.handle: each for each in loaded(FULL).settings.gateway.line_up()}
+    gateway = loaded(FULL).settings.gateway
+    line = line_up(gateway.wishes, gateway.hidden_local_voices)
+    offered = {each.voice.handle: each for each in line}
     assert "espeak-en-male" not in offered
     assert "espeak-de-male" not in offered
     anna, thorsten, betty = (offered[h] for h in ("anna", "thorsten", "espeak-en-female"))

@@ -79,3 +79,13 @@ async def test_a_missing_program_is_an_os_error() -> None:
         async with started("no-such-program", []):
             pass
     assert children() == []
+
+
+async def test_a_child_is_not_told_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KUGEL_BRIDGE_MQTT__PASSWORD", "KUGELAUDIO_API_KEY", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("OF_NO_CONCERN", "kept")
+    async with started("env", []) as child:
+        told = await child.read(WAIT_S)
+    assert b"OF_NO_CONCERN=kept" in told
+    assert b"secret" not in told

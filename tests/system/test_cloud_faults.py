@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import json
 import os
 import re
 import signal
 import ssl
 import subprocess
-import zlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +27,7 @@ from kugel_bridge.kugelaudio import client, standing
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.settings.tree import Settings
+from tests.bomb import NEGOTIATED, bombing
 from tests.broker import Mosquitto, Peer
 from tests.cli.test_gateway import Gateway
 from tests.gateway_server import serving
@@ -86,7 +84,7 @@ async def test_a_host_out_of_reach_is_named_and_known_phrases_are_said_at_once(
         known = await caller.event("finished", "known")
         await caller.say({"text": "Later", "id": "later", "offline": "wait"})
         later = await caller.event("deferred", "later")
-        await caller.request("cancel", {"id": "later"})
+        await caller.request("skip", "later")
     assert (new["source"], known["source"]) == ("tone", "cache")
     assert known["first_sound_ms"] < new["first_sound_ms"] + 500
     assert re.search(reason, later["reason"])
@@ -100,8 +98,10 @@ async def test_a_frozen_service_is_noticed_in_time_and_used_again_when_it_thaws(
     gateway = Gateway(KUGEL_BRIDGE_CONFIG=os.devnull)
     settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
     settings["priority"] = {"normal": {"first_sound_s": 1.0}}
-    settings["cloud"] |= {"voice_id": "espeak-de", "first_audio_timeout_s": 1}
     try:
+        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as catalogue:
+            voice = (await catalogue.get("/v1/voices")).json()["voices"][0]
+        settings["cloud"] |= {"voice_id": voice["id"], "first_audio_timeout_s": 1}
         async with living(settings):
             await caller.state(cloud="ok")
             gateway.process.send_signal(signal.SIGSTOP)
@@ -169,18 +169,15 @@ async def test_a_limit_is_kept_for_as_long_as_it_makes_sense(
     most_s: float,
 ) -> None:
     engine = Recital()
-    faults = [parse(f"on=/ws/* do=refuse status=429 {wish}")]
-    async with serving(engine, faults=faults) as gateway:
-        settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
-        async with living(settings):
-            await caller.state(cloud="limited")
-            await caller.say({"text": "Wait", "id": "wait", "offline": "wait", "ttl": 9_000})
-            deferred = await caller.event("deferred", "wait")
-            asked = await occasions(gateway)
-            await caller.say({"text": "Now", "id": "now"})
-            assert (await caller.event("finished", "now"))["source"] == "tone"
-            if least_s > 1:
-                assert asked == await occasions(gateway) == 1
+    async with house(tmp_path, broker, engine, f"on=/ws/* do=refuse status=429 {wish}") as gateway:
+        await caller.state(cloud="limited")
+        await caller.say({"text": "Wait", "id": "wait", "offline": "wait", "ttl": 9_000})
+        deferred = await caller.event("deferred", "wait")
+        asked = await occasions(gateway)
+        await caller.say({"text": "Now", "id": "now"})
+        assert (await caller.event("finished", "now"))["source"] == "tone"
+        if least_s > 1:
+            assert asked == await occasions(gateway) == 1
     wait_s = moment(deferred["retry_at"]) - moment(deferred["at"])
     assert least_s <= wait_s <= most_s
     assert_nothing_else(card, engine)
@@ -190,15 +187,14 @@ async def test_when_a_limit_is_over_the_alarm_comes_first(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = Recital()
-    faults = [parse("on=/ws/* do=refuse status=429 retry_after=2 times=1")]
-    async with serving(engine, faults=faults) as gateway:
-        async with living(loud(tmp_path, broker.port, gateway.url)):
-            await caller.state(cloud="limited")
-            for priority in ("low", "normal", "critical"):
-                wanted = {"text": priority, "id": priority, "priority": priority}
-                await caller.say({**wanted, "offline": "wait"})
-                await caller.event("deferred", priority)
-            assert set((await caller.outcomes(3)).values()) == {"finished"}
+    limited = "on=/ws/* do=refuse status=429 retry_after=2 times=1"
+    async with house(tmp_path, broker, engine, limited):
+        await caller.state(cloud="limited")
+        for priority in ("low", "normal", "critical"):
+            wanted = {"text": priority, "id": priority, "priority": priority}
+            await caller.say({**wanted, "offline": "wait"})
+            await caller.event("deferred", priority)
+        assert set((await caller.outcomes(3)).values()) == {"finished"}
     assert engine.whole(card.heard()) == ["critical", "normal", "low"]
 
 
@@ -224,21 +220,19 @@ async def test_no_answer_without_sense_is_heard_or_kept_and_the_next_try_is_whol
     engine = Recital()
     orders = (*(f"do=garbage kind={kind}" for kind in GARBAGE), *BREAKS, "do=silence")
     names = [f"Try {number}" for number in range(len(orders))]
-    async with serving(engine, faults=[]) as gateway:
-        settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
-        settings["cloud"] |= {"first_audio_timeout_s": 1, "stall_timeout_s": 1}
-        async with living(settings):
+    waits_s = {"first_audio_timeout_s": 1, "stall_timeout_s": 1}
+    async with house(tmp_path, broker, engine, **waits_s) as gateway:
+        await caller.state(cloud="ok")
+        for number, order in enumerate(orders):
+            name, lost = f"Try {number}", order in LOSSES
+            # A socket that was lost without a word is replaced at once: the second is told.
+            await ordered(gateway, f"on=/ws/tts times={2 if lost else 1} {order}")
+            await caller.say({"text": name, "id": name, "offline": "wait"})
+            assert (await caller.event("deferred", name))["reason"]
+            finished = await caller.event("finished", name)
+            assert (finished["source"], finished["attempts"]) == ("cloud", 2), order
             await caller.state(cloud="ok")
-            for number, order in enumerate(orders):
-                name, lost = f"Try {number}", order in LOSSES
-                # A socket that was lost without a word is replaced at once: the second is told.
-                await ordered(gateway, f"on=/ws/tts times={2 if lost else 1} {order}")
-                await caller.say({"text": name, "id": name, "offline": "wait"})
-                assert (await caller.event("deferred", name))["reason"]
-                finished = await caller.event("finished", name)
-                assert (finished["source"], finished["attempts"]) == ("cloud", 2), order
-                await caller.state(cloud="ok")
-            stats = (await caller.request("cache/stats"))["data"]
+        stats = (await caller.request("cache/stats"))["data"]
     assert engine.whole(card.heard()) == names
     assert_nothing_else(card, engine, *names)
     assert stats["entries"] == len(names)
@@ -256,14 +250,10 @@ async def test_what_breaks_in_the_middle_is_followed_by_the_next_voice_and_not_k
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str
 ) -> None:
     engine = Recital(0.8)
-    faults = [parse(f"on=/ws/tts after=3 {order}")]
-    async with serving(engine, faults=faults) as gateway:
-        settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
-        settings["cloud"] |= {"stall_timeout_s": 0.5}
-        async with living(settings):
-            await caller.say({"text": "A sentence that breaks", "id": "x"})
-            finished = await caller.event("finished", "x")
-            stats = (await caller.request("cache/stats"))["data"]
+    async with house(tmp_path, broker, engine, f"on=/ws/tts after=3 {order}", stall_timeout_s=0.5):
+        await caller.say({"text": "A sentence that breaks", "id": "x"})
+        finished = await caller.event("finished", "x")
+        stats = (await caller.request("cache/stats"))["data"]
     (heard,) = engine.heard_in(card.heard())
     # Three frames; before a silence it is faded out, and what follows is faded in.
     assert 0.6 < heard.part < 0.63
@@ -280,11 +270,10 @@ async def test_a_door_that_fails_is_passed_by_when_it_opens_again(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = Recital()
-    faults = [parse(f"on=/ws/tts times=1 skip={n} {order}") for n, order in enumerate(DOORS)]
-    async with serving(engine, faults=faults) as gateway:
-        async with living(loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)):
-            await caller.say({"text": "At last", "id": "x", "offline": "wait"})
-            assert (await caller.event("finished", "x"))["source"] == "cloud"
+    faults = [f"on=/ws/tts times=1 skip={n} {order}" for n, order in enumerate(DOORS)]
+    async with house(tmp_path, broker, engine, *faults):
+        await caller.say({"text": "At last", "id": "x", "offline": "wait"})
+        assert (await caller.event("finished", "x"))["source"] == "cloud"
     assert engine.whole(card.heard()) == ["At last"]
     assert_nothing_else(card, engine, "At last")
 
@@ -294,11 +283,10 @@ async def test_what_does_not_touch_the_sound_is_overlooked(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str
 ) -> None:
     engine = Recital()
-    async with serving(engine, faults=[parse(f"on=/ws/tts {order}")]) as gateway:
-        async with living(loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)):
-            for name in ("One", "Two"):
-                await caller.say({"text": name, "id": name})
-            assert set((await caller.outcomes(2)).values()) == {"finished"}
+    async with house(tmp_path, broker, engine, f"on=/ws/tts {order}"):
+        for name in ("One", "Two"):
+            await caller.say({"text": name, "id": name})
+        assert set((await caller.outcomes(2)).values()) == {"finished"}
     assert set(engine.whole(card.heard())) <= {"One", "Two"}
     assert_nothing_else(card, engine, "One", "Two")
 
@@ -308,13 +296,10 @@ async def test_without_an_end_it_is_heard_and_not_kept(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = Recital(1.0)
-    async with serving(engine, faults=[parse("on=/ws/tts do=no-final")]) as gateway:
-        settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
-        settings["cloud"] |= {"stall_timeout_s": 0.5}
-        async with living(settings):
-            await caller.say({"text": "No end", "id": "x"})
-            await caller.event("finished", "x")
-            stats = (await caller.request("cache/stats"))["data"]
+    async with house(tmp_path, broker, engine, "on=/ws/tts do=no-final", stall_timeout_s=0.5):
+        await caller.say({"text": "No end", "id": "x"})
+        await caller.event("finished", "x")
+        stats = (await caller.request("cache/stats"))["data"]
     assert engine.whole(card.heard()) == ["No end"]
     assert stats["entries"] == 0
 
@@ -336,13 +321,12 @@ async def test_what_drips_is_given_up_like_what_is_silent(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str, reason: str
 ) -> None:
     engine = Recital()
-    async with serving(engine, faults=[parse(f"on=/ws/tts times=1 {order}")]) as gateway:
-        settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
-        settings["cloud"] |= {"first_audio_timeout_s": 1}
-        async with living(settings):
-            await caller.say({"text": "At last", "id": "x", "offline": "wait"})
-            assert reason in (await caller.event("deferred", "x"))["reason"]
-            assert (await caller.event("finished", "x"))["source"] == "cloud"
+    async with house(
+        tmp_path, broker, engine, f"on=/ws/tts times=1 {order}", first_audio_timeout_s=1
+    ):
+        await caller.say({"text": "At last", "id": "x", "offline": "wait"})
+        assert reason in (await caller.event("deferred", "x"))["reason"]
+        assert (await caller.event("finished", "x"))["source"] == "cloud"
     assert engine.whole(card.heard()) == ["At last"]
     assert_nothing_else(card, engine, "At last")
 
@@ -374,14 +358,13 @@ async def test_more_sound_than_a_text_can_have_is_cut_off_and_not_kept(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = Recital()
-    async with serving(engine, faults=[parse("on=/ws/tts times=1 do=flood seconds=600")]) as cloud:
-        async with living(loud(tmp_path, broker.port, cloud.url, **NO_LOCAL_VOICE)):
-            await caller.say({"text": "Short", "id": "x"})
-            await caller.event("started", "x")
-            await caller.state(cloud="unreachable")
-            await caller.request("stop")
-            await caller.event("skipped", "x")
-            stats = (await caller.request("cache/stats"))["data"]
+    async with house(tmp_path, broker, engine, "on=/ws/tts times=1 do=flood seconds=600"):
+        await caller.say({"text": "Short", "id": "x"})
+        await caller.event("started", "x")
+        await caller.state(cloud="unreachable")
+        await caller.request("stop")
+        await caller.event("skipped", "x")
+        stats = (await caller.request("cache/stats"))["data"]
     assert stats["entries"] == 0
 
 
@@ -404,7 +387,7 @@ async def test_a_frame_beyond_all_bounds_is_refused_and_its_text_not_asked_for_a
     assert_nothing_else(card, engine, "Next")
 
 
-@pytest.mark.parametrize("extension", ["", "Sec-WebSocket-Extensions: permessage-deflate\r\n"])
+@pytest.mark.parametrize("extension", ["", NEGOTIATED])
 async def test_a_decompression_bomb_does_not_go_off(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, extension: str
 ) -> None:
@@ -471,7 +454,9 @@ async def test_a_certificate_that_proves_nothing_is_refused_with_its_reason(
 ) -> None:
     engine = Recital()
     context = certified(tmp_path / "ca", monkeypatch, **made)
-    async with serving(engine) as gateway, encrypted(gateway.port, context) as url:
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(serving(engine))
+        url = await stack.enter_async_context(encrypted(gateway.port, context))
         async with living(loud(tmp_path, broker.port, url, **NO_LOCAL_VOICE)):
             await caller.state(cloud="unreachable" if reason else "ok")
             await caller.say({"text": "Trust me", "id": "x", "offline": "wait"})
@@ -488,15 +473,14 @@ async def test_what_comes_after_a_stop_is_never_heard(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str
 ) -> None:
     engine = Recital(0.4, Long=3.0)
-    async with serving(engine, faults=[parse(f"on=/ws/tts times=1 {order}")]) as gateway:
-        async with living(loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)):
-            await caller.say({"text": "Long", "id": "long"})
-            await caller.event("started", "long")
-            await caller.request("stop")
-            await caller.event("skipped", "long")
-            for name in ("Next", "After"):
-                await caller.say({"text": name, "id": name})
-                assert (await caller.event("finished", name))["source"] == "cloud"
+    async with house(tmp_path, broker, engine, f"on=/ws/tts times=1 {order}"):
+        await caller.say({"text": "Long", "id": "long"})
+        await caller.event("started", "long")
+        await caller.request("stop")
+        await caller.event("skipped", "long")
+        for name in ("Next", "After"):
+            await caller.say({"text": name, "id": name})
+            assert (await caller.event("finished", name))["source"] == "cloud"
     heard = engine.heard_in(card.heard())
     assert [h for h in heard if h.text != "Long"] == [("Next", 1.0), ("After", 1.0)]
     assert all(h.part < 1.0 for h in heard if h.text == "Long")
@@ -506,16 +490,27 @@ async def test_what_comes_after_the_end_is_not_taken_for_the_next(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = Recital()
-    async with serving(engine, faults=[parse("on=/ws/tts do=late frames=5")]) as gateway:
-        async with living(loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)):
-            for name in ("One", "Two", "Three"):
-                await caller.say({"text": name, "id": name})
-                assert (await caller.event("finished", name))["source"] == "cloud"
+    async with house(tmp_path, broker, engine, "on=/ws/tts do=late frames=5"):
+        for name in ("One", "Two", "Three"):
+            await caller.say({"text": name, "id": name})
+            assert (await caller.event("finished", name))["source"] == "cloud"
     assert engine.whole(card.heard()) == ["One", "Two", "Three"]
     assert_nothing_else(card, engine, "One", "Two", "Three")
 
 
 # --- the stage ------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def house(
+    folder: Path, broker: Mosquitto, engine: Recital, *orders: str, **cloud: float
+) -> AsyncIterator[GatewayServer]:
+    """A bridge on the card without a local voice, and a service with faults on order."""
+    async with serving(engine, faults=[parse(order) for order in orders]) as gateway:
+        settings = loud(folder, broker.port, gateway.url, **NO_LOCAL_VOICE)
+        settings["cloud"] |= cloud
+        async with living(settings):
+            yield gateway
 
 
 async def remembered(settings: Mapping[str, Any], engine: Recital, text: str) -> None:
@@ -563,33 +558,6 @@ def memory_kb(daemon: Daemon, figure: str) -> int:
     """A figure of its memory: VmRSS, or VmHWM for the most it ever had."""
     status = Path(f"/proc/{daemon.pid}/status").read_text()
     return int(re.search(rf"{figure}:\s+(\d+)", status)[1])  # type: ignore[index]
-
-
-@contextlib.asynccontextmanager
-async def bombing(extension: str) -> AsyncIterator[str]:
-    """A service that answers every request with 64 MB of zeros, packed into 64 KB."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    bomb = packer.compress(bytes(64_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
-    frame = b"\xc1\x7f" + len(bomb[:-4]).to_bytes(8, "big") + bomb[:-4]  # the first bit: packed
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            key = re.search(r"(?i)sec-websocket-key: (\S+)", head)[1]  # type: ignore[index]
-            proof = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
-            writer.write(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + base64.b64encode(proof)
-                + f"\r\n{extension}\r\n".encode()
-            )  # fmt: skip
-            await reader.readexactly(2)
-            writer.write(frame)
-            await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @contextlib.asynccontextmanager
