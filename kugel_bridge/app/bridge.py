@@ -87,7 +87,8 @@ class Bridge:
         self._store = QueueStore(settings.queue.path, clock, on_found=self._take_up)
         self._keeping = Keeping(self._store, clock)
         self._zones = [
-            parts.zone_for(name, zone, self.changed) for name, zone in settings.zones.items()
+            parts.zone_for(name, zone, self.changed, lambda: flights.pace.head_start_s)
+            for name, zone in settings.zones.items()
         ]
         self._conductors = {
             zone.name: Conductor(

@@ -64,7 +64,12 @@ def sink_for(address: SinkAddress) -> AudioSink:
             raise ConfigurationError(f'sink = "{address}": snapcast is not yet supported')
 
 
-def zone_for(name: str, settings: ZoneSettings, on_change: Callable[[], None]) -> Zone:
+def zone_for(
+    name: str,
+    settings: ZoneSettings,
+    on_change: Callable[[], None],
+    head_start_s: Callable[[], float | None] = lambda: None,
+) -> Zone:
     """One zone as configured."""
     return Zone(
         name,
@@ -75,6 +80,7 @@ def zone_for(name: str, settings: ZoneSettings, on_change: Callable[[], None]) -
         keep_open_s=settings.keep_open_s,
         chime=settings.chime,
         on_change=on_change,
+        head_start_s=head_start_s,
     )
 
 

@@ -86,8 +86,13 @@ DEFAULT_RULES = JitterRules()
 class JitterBuffer:
     """Keeps sound in order between a source and a sink; holds `most_s` and one chunk at most."""
 
-    def __init__(self, rules: JitterRules = DEFAULT_RULES) -> None:
+    def __init__(
+        self, rules: JitterRules = DEFAULT_RULES, *, head_start_s: float | None = None
+    ) -> None:
+        """`head_start_s` is the sound (s) that is known to be enough, where anything is known."""
         self._rules = rules
+        known_s = rules.enough_s if head_start_s is None else max(head_start_s, rules.least_s)
+        self._enough_s = min(rules.enough_s, known_s)
         self._chunks: deque[PcmChunk] = deque()
         self._offset = 0  # frames of the first chunk that are out already
         self._buffered_s = 0.0
@@ -162,7 +167,7 @@ class JitterBuffer:
         left_s = rules.patience_s - waited_s
         if not (
             self._complete
-            or self._buffered_s >= rules.enough_s
+            or self._buffered_s >= self._enough_s - _ROUNDING_S
             or left_s <= 0
             or (self._buffered_s >= rules.least_s and self._pace() >= rules.safe_pace)
         ):

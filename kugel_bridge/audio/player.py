@@ -55,8 +55,11 @@ class Player:
         lead_in_s: float,
         tail_s: float,
         rules: JitterRules = DEFAULT_RULES,
+        head_start_s: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """`head_start_s` tells what the source is known to need before playing may begin (s)."""
         self._sink = sink
+        self._head_start_s = head_start_s
         self._lead_in_s = lead_in_s
         self._tail_s = tail_s
         self._rules = rules
@@ -91,7 +94,12 @@ class Player:
             self._transcript = Transcript(self._sink.heard_frames)
             self._rate = self._sink.format.rate
             passage = _Passage(
-                self._sink, self._transcript, self._rules, percent, on_first_sound, self._lead_in_s
+                self._sink,
+                self._transcript,
+                JitterBuffer(self._rules, head_start_s=self._head_start_s()),
+                percent,
+                on_first_sound,
+                self._lead_in_s,
             )
             failure = await passage.run(sound, self._tail_s)
         except asyncio.CancelledError:
@@ -113,7 +121,7 @@ class _Passage:
         self,
         sink: AudioSink,
         transcript: Transcript,
-        rules: JitterRules,
+        buffer: JitterBuffer,
         percent: Callable[[], float],
         on_first_sound: Callable[[], None],
         lead_in_s: float,
@@ -121,7 +129,7 @@ class _Passage:
         self._sink = sink
         self._target = sink.format
         self._transcript = transcript
-        self._buffer = JitterBuffer(rules)
+        self._buffer = buffer
         self._percent = percent
         self._on_first_sound = on_first_sound
         self._converter: Converter | None = None

@@ -10,6 +10,9 @@ from kugel_bridge.kugelaudio.codes import RefusedError
 from kugel_bridge.model.errors import BridgeError
 
 MASK = "********"
+_BEGINNING = 8
+"""Characters that give a key away: a quotation may be cut off in the middle of it."""
+_MORE = r"""[^\s"'&,;)}\]]*"""
 
 
 class Discretion:
@@ -18,8 +21,9 @@ class Discretion:
     def __init__(self, key: str) -> None:
         forms = sorted({key, quote(key, "")}, key=len, reverse=True)
         # Whole words only: a short key of one's own must not eat the middle of a word.
-        pattern = "|".join(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])" for form in forms)
-        self._key = re.compile(pattern) if key else None
+        patterns = [rf"(?<![^\W_]){re.escape(form)}(?![^\W_])" for form in forms]
+        patterns += [re.escape(f[:_BEGINNING]) + _MORE for f in forms if len(f) >= _BEGINNING]
+        self._key = re.compile("|".join(patterns)) if key else None
 
     def keep(self, error: BridgeError) -> None:
         """Mask the key in an error's text, and in the refusal it carries."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from kugel_bridge.model.errors import BridgeError, ServiceUnavailableError
 from kugel_bridge.model.pcm import PcmChunk
+from kugel_bridge.speech.pace import Watch
 from kugel_bridge.speech.recording import Recording
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,11 @@ class Flight(Generic[Piece]):
         self,
         sound: AsyncGenerator[Piece, None],
         recording: Recording | None,
+        watch: Watch,
         *,
         max_ahead: int = MAX_AHEAD,
     ) -> None:
-        self._sound, self._recording = sound, recording
+        self._sound, self._recording, self._watch = sound, recording, watch
         self._max_ahead = max_ahead
         self._pieces: deque[Piece] = deque()
         self._dropped = 0
@@ -96,8 +98,10 @@ class Flight(Generic[Piece]):
                 async with contextlib.aclosing(self._sound):
                     await self._generate()
                 is_whole = True
+                self._watch.end()
         except BridgeError as error:
             self._error = error
+            self._watch.fail()
         except asyncio.CancelledError:
             self._error = ServiceUnavailableError("the generation was given up")
             raise
@@ -117,6 +121,7 @@ class Flight(Generic[Piece]):
             if isinstance(piece, PcmChunk):
                 if not piece.frames:
                     continue
+                self._watch.heard(piece.seconds)
                 if self._recording is not None:
                     self._recording.add(piece)
             await self._room()

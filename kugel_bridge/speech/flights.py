@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from kugel_bridge.speech.flight import MAX_AHEAD, Flight, Listener, Piece
+from kugel_bridge.speech.pace import Pace
 from kugel_bridge.speech.recording import Recording
 
 
@@ -15,6 +17,8 @@ class Flights:
 
     def __init__(self, *, max_ahead: int = MAX_AHEAD) -> None:
         self._max_ahead = max_ahead
+        self.pace = Pace(time.monotonic)
+        """How the service behind them keeps pace."""
         self._under_way: dict[str, Flight[Any]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._is_running = asyncio.Event()
@@ -47,7 +51,7 @@ class Flights:
             # What only the cache waits for gives way to what somebody waits for.
             if not other.is_heard:
                 other.cancel()
-        flight = Flight(sound(), recording(), max_ahead=self._max_ahead)
+        flight = Flight(sound(), recording(), self.pace.watch(), max_ahead=self._max_ahead)
         self._under_way[digest] = flight
         assert self._tasks is not None
         self._tasks.create_task(self._fly(digest, flight), name=f"phrase {digest[:12]}")

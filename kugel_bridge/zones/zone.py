@@ -33,10 +33,11 @@ class Zone:
         keep_open_s: float = ALWAYS_OPEN,
         chime: str | None = None,
         on_change: Callable[[], None] = lambda: None,
+        head_start_s: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.name = name
         self.sink = sink
-        self.player = Player(sink, lead_in_s=lead_in_s, tail_s=tail_s)
+        self.player = Player(sink, lead_in_s=lead_in_s, tail_s=tail_s, head_start_s=head_start_s)
         self.volume = volume
         """Loudness in percent, 0 to 100."""
         self.chime = chime

@@ -32,3 +32,10 @@ def test_a_short_key_or_none_leaves_words_whole(key: str) -> None:
     error = BridgeError("at that rate")
     Discretion(key).keep(error)
     assert str(error) == "at that rate"
+
+
+@pytest.mark.parametrize("length", range(8, len(KEY)))
+def test_a_quotation_that_ends_inside_the_key_gives_nothing_away(length: int) -> None:
+    error = BridgeError(f"not JSON: '?api_key={KEY[:length]}' (JSONDecodeError)")
+    Discretion(KEY).keep(error)
+    assert str(error) == f"not JSON: '?api_key={MASK}' (JSONDecodeError)"
