@@ -39,6 +39,8 @@ from tests.simcard import SimCard
 NO_LOCAL_VOICE = {"local": {"engine": "none"}}
 """Then the tone stands for it: every sound on the record is known."""
 HIGH_WATER = "VmHWM"
+QUICK_S = 0.2
+"""Of sound: enough for a few frames, and soon heard."""
 FADED_BYTES = 1_000
 """At a break: 20 ms."""
 
@@ -72,7 +74,7 @@ def long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_host_out_of_reach_is_named_and_known_phrases_are_said_at_once(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, url: str, reason: str
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     settings = loud(tmp_path, broker.port, url, **NO_LOCAL_VOICE)
     settings["priority"] = {"normal": {"first_sound_s": 2.0}}
     await remembered(settings, engine, "Known")
@@ -92,6 +94,7 @@ async def test_a_host_out_of_reach_is_named_and_known_phrases_are_said_at_once(
     assert_nothing_else(card, engine, "Known")
 
 
+@pytest.mark.usefixtures("short_waits")
 async def test_a_frozen_service_is_noticed_in_time_and_used_again_when_it_thaws(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
@@ -130,20 +133,20 @@ async def test_a_frozen_service_is_noticed_in_time_and_used_again_when_it_thaws(
 async def test_a_refused_key_is_tried_once_and_known_phrases_go_on(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, status: int, state: str
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     faults = [parse(f"on=/ws/* do=refuse status={status}")]
     async with serving(engine, faults=faults) as gateway:
         settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
         await remembered(settings, engine, "Known")
         async with living(settings):
             await caller.state(cloud=state)
-            for name in ("New", "Known", "Newer"):
+            for name in ("New", "Known"):
                 await caller.say({"text": name, "id": name})
-            sources = [(await caller.event("finished"))["source"] for _ in range(3)]
+            sources = [(await caller.event("finished"))["source"] for _ in range(2)]
             await caller.say({"text": "Patient", "id": "patient", "offline": "wait"})
             deferred = await caller.event("deferred", "patient")
         assert await occasions(gateway) == 1
-    assert sources == ["tone", "cache", "tone"]
+    assert sources == ["tone", "cache"]
     assert deferred["reason"]
     assert engine.requests == []
     assert engine.whole(card.heard()) == ["Known"]
@@ -168,7 +171,7 @@ async def test_a_limit_is_kept_for_as_long_as_it_makes_sense(
     least_s: float,
     most_s: float,
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     async with house(tmp_path, broker, engine, f"on=/ws/* do=refuse status=429 {wish}") as gateway:
         await caller.state(cloud="limited")
         await caller.say({"text": "Wait", "id": "wait", "offline": "wait", "ttl": 9_000})
@@ -186,7 +189,7 @@ async def test_a_limit_is_kept_for_as_long_as_it_makes_sense(
 async def test_when_a_limit_is_over_the_alarm_comes_first(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     limited = "on=/ws/* do=refuse status=429 retry_after=2 times=1"
     async with house(tmp_path, broker, engine, limited):
         await caller.state(cloud="limited")
@@ -217,7 +220,7 @@ DOORS = (
 async def test_no_answer_without_sense_is_heard_or_kept_and_the_next_try_is_whole(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     orders = (*(f"do=garbage kind={kind}" for kind in GARBAGE), *BREAKS, "do=silence")
     names = [f"Try {number}" for number in range(len(orders))]
     waits_s = {"first_audio_timeout_s": 1, "stall_timeout_s": 1}
@@ -242,8 +245,12 @@ async def test_no_answer_without_sense_is_heard_or_kept_and_the_next_try_is_whol
 @pytest.mark.parametrize(
     "order",
     [
-        *(f"do=garbage kind={k}" for k in ("text", "odd", "base64", "rate", "other-rate", "enc")),
-        *BREAKS,
+        "do=garbage kind=odd",
+        "do=garbage kind=other-rate",
+        "do=error status=500",
+        "do=close code=1011",
+        "do=reset",
+        "do=stall",
     ],
 )
 async def test_what_breaks_in_the_middle_is_followed_by_the_next_voice_and_not_kept(
@@ -269,7 +276,7 @@ async def test_what_breaks_in_the_middle_is_followed_by_the_next_voice_and_not_k
 async def test_a_door_that_fails_is_passed_by_when_it_opens_again(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     faults = [f"on=/ws/tts times=1 skip={n} {order}" for n, order in enumerate(DOORS)]
     async with house(tmp_path, broker, engine, *faults):
         await caller.say({"text": "At last", "id": "x", "offline": "wait"})
@@ -282,7 +289,7 @@ async def test_a_door_that_fails_is_passed_by_when_it_opens_again(
 async def test_what_does_not_touch_the_sound_is_overlooked(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     async with house(tmp_path, broker, engine, f"on=/ws/tts {order}"):
         for name in ("One", "Two"):
             await caller.say({"text": name, "id": name})
@@ -311,19 +318,18 @@ async def test_without_an_end_it_is_heard_and_not_kept(
 @pytest.mark.parametrize(
     ("order", "reason"),
     [
-        ("do=drip at=door rate=20", "no connection within 1 s"),
-        ("do=drip rate=200", "no sound within 1 s"),
-        ("do=delay ms=5000", "no sound within 1 s"),
-        ("do=stall at=door", "no connection within 1 s"),
+        ("do=drip at=door rate=20", "no connection within 0.5 s"),
+        ("do=drip rate=200", "no sound within 0.5 s"),
+        ("do=delay ms=5000", "no sound within 0.5 s"),
+        ("do=stall at=door", "no connection within 0.5 s"),
     ],
 )
 async def test_what_drips_is_given_up_like_what_is_silent(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str, reason: str
 ) -> None:
-    engine = Recital()
-    async with house(
-        tmp_path, broker, engine, f"on=/ws/tts times=1 {order}", first_audio_timeout_s=1
-    ):
+    engine = Recital(QUICK_S)
+    waits_s = {"connect_timeout_s": 0.5, "first_audio_timeout_s": 0.5}
+    async with house(tmp_path, broker, engine, f"on=/ws/tts times=1 {order}", **waits_s):
         await caller.say({"text": "At last", "id": "x", "offline": "wait"})
         assert reason in (await caller.event("deferred", "x"))["reason"]
         assert (await caller.event("finished", "x"))["source"] == "cloud"
@@ -334,7 +340,7 @@ async def test_what_drips_is_given_up_like_what_is_silent(
 async def test_ten_minutes_of_sound_at_once_cost_no_memory_and_can_be_stopped(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     text = "A long text. " * 100  # a short one may not have so much sound: see below
     async with serving(engine, faults=[parse("on=/ws/tts times=1 do=flood seconds=600")]) as cloud:
         settings = loud(tmp_path, broker.port, cloud.url)
@@ -357,7 +363,7 @@ async def test_ten_minutes_of_sound_at_once_cost_no_memory_and_can_be_stopped(
 async def test_more_sound_than_a_text_can_have_is_cut_off_and_not_kept(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     async with house(tmp_path, broker, engine, "on=/ws/tts times=1 do=flood seconds=600"):
         await caller.say({"text": "Short", "id": "x"})
         await caller.event("started", "x")
@@ -371,7 +377,7 @@ async def test_more_sound_than_a_text_can_have_is_cut_off_and_not_kept(
 async def test_a_frame_beyond_all_bounds_is_refused_and_its_text_not_asked_for_again(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     faults = [parse("on=/ws/tts times=1 do=huge bytes=20000000")]
     async with serving(engine, faults=faults) as gateway:
         settings = loud(tmp_path, broker.port, gateway.url, **NO_LOCAL_VOICE)
@@ -400,7 +406,7 @@ async def test_a_decompression_bomb_does_not_go_off(
             assert (await caller.event("finished", "boom"))["source"] == "tone"
             assert memory_kb(daemon, HIGH_WATER) - before_kb < 5_000
             assert "Traceback" not in daemon.log
-    assert_nothing_else(card, Recital())
+    assert_nothing_else(card, Recital(QUICK_S))
 
 
 # --- 25, 26, 27 -----------------------------------------------------------------------------------
@@ -414,7 +420,7 @@ async def test_a_socket_that_is_closed_while_idle_is_open_again_before_it_is_nee
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "SETTLED_S", 0.0)  # as if it had been open for a while
-    engine = Recital()
+    engine = Recital(QUICK_S)
     async with (
         serving(engine) as gateway,
         proxying(gateway.port) as proxy,
@@ -452,7 +458,7 @@ async def test_a_certificate_that_proves_nothing_is_refused_with_its_reason(
     made: dict[str, Any],
     reason: str,
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     context = certified(tmp_path / "ca", monkeypatch, **made)
     async with contextlib.AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(serving(engine))
@@ -472,7 +478,7 @@ async def test_a_certificate_that_proves_nothing_is_refused_with_its_reason(
 async def test_what_comes_after_a_stop_is_never_heard(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path, order: str
 ) -> None:
-    engine = Recital(0.4, Long=3.0)
+    engine = Recital(QUICK_S, Long=3.0)
     async with house(tmp_path, broker, engine, f"on=/ws/tts times=1 {order}"):
         await caller.say({"text": "Long", "id": "long"})
         await caller.event("started", "long")
@@ -489,7 +495,7 @@ async def test_what_comes_after_a_stop_is_never_heard(
 async def test_what_comes_after_the_end_is_not_taken_for_the_next(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
-    engine = Recital()
+    engine = Recital(QUICK_S)
     async with house(tmp_path, broker, engine, "on=/ws/tts do=late frames=5"):
         for name in ("One", "Two", "Three"):
             await caller.say({"text": name, "id": name})
