@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable
 
-from kugel_bridge.__main__ import main
 from kugel_bridge.app.bridge import Bridge
+from kugel_bridge.cli.main import main
 
 
-async def crash(self: Bridge, *_: object) -> Any:
+async def crash(self: Bridge, ready: Callable[[], None] = lambda: None) -> None:
     """Fail as a bug would, with everything it knows in its text."""
-    secrets = self._settings.secrets()
-    raise RuntimeError(f"a bug: {secrets} {self._settings!r} {vars(self)}")
+    settings = self._settings
+    key, password = settings.cloud.effective_key, settings.mqtt.password
+    assert password is not None
+    raise RuntimeError(f"a bug: {key} {password.get_secret_value()} {settings!r} {vars(self)}")
 
 
 Bridge.run = crash  # type: ignore[method-assign]

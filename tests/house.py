@@ -65,7 +65,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
 class Caller:
     """Somebody at the broker who sends announcements and hears what becomes of them."""
 
-    def __init__(self, port: int, **login: str) -> None:
+    def __init__(self, port: int, **login: Any) -> None:
         """`login`: `username` and `password`, where the broker wants them."""
         self._peer = Peer(port, filters=[f"{ROOT}/#", "kugel/reply/#"], **login)
         self._passed: list[MQTTMessage] = []

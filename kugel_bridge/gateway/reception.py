@@ -43,6 +43,11 @@ class _ClientsFaults(logging.LoggerAdapter[logging.Logger]):
     def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
         self.debug(msg, *args, **kwargs)
 
+    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        # An answer without an end: its client left, or our own line before it tells why.
+        unended = str(msg).startswith("ASGI callable returned without completing")
+        (self.debug if unended else super().error)(msg, *args, **kwargs)
+
 
 _logger = cast(logging.Logger, _ClientsFaults(logging.getLogger("uvicorn.error")))
 

@@ -359,7 +359,7 @@ async def test_ten_minutes_of_sound_at_once_cost_no_memory_and_can_be_stopped(
     assert engine.heard_in(card.heard())[-1] == ("Next", 1.0)
 
 
-@pytest.mark.usefixtures("short_waits")
+@pytest.mark.usefixtures("long_waits")
 async def test_more_sound_than_a_text_can_have_is_cut_off_and_not_kept(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
