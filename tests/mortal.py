@@ -88,15 +88,20 @@ def watched(owner: Any, name: str, before: Callable[[], None]) -> None:
     setattr(owner, name, wrapper)
 
 
+def verb(statement: str) -> str:
+    """The first word, of a statement that may be empty."""
+    return (statement.split() or ["nothing"])[0]
+
+
 class WatchedConnection(sqlite3.Connection):
     """A database each of whose calls is a checkpoint."""
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        FATE.storage_call(f"sqlite {str(arguments[0]).split(maxsplit=1)[0]}", broken_disk)
+        FATE.storage_call(f"sqlite {verb(arguments[0])}", broken_disk)
         return super().execute(*arguments)
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-        FATE.storage_call(f"sqlite {str(arguments[0]).split(maxsplit=1)[0]} many", broken_disk)
+        FATE.storage_call(f"sqlite {verb(arguments[0])} many", broken_disk)
         return super().executemany(*arguments)
 
     def commit(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 
@@ -14,7 +15,13 @@ from tests.broker import Script, scripted
 from tests.mqtt.conftest import WAIT_S, until
 
 
-def wire(port: int, *, version: Version = Version.MQTT_5, timeout_s: float = 5.0) -> Wire:
+def wire(
+    port: int,
+    *,
+    version: Version = Version.MQTT_5,
+    timeout_s: float = 5.0,
+    unkept: Collection[str] = (),
+) -> Wire:
     return Wire(
         Broker("127.0.0.1", port, "bridge", connect_timeout_s=timeout_s),
         Will("gone", b"gone"),
@@ -22,6 +29,7 @@ def wire(port: int, *, version: Version = Version.MQTT_5, timeout_s: float = 5.0
         context=None,
         on_message=lambda _message: None,
         on_room=lambda: None,
+        unkept=unkept,
     )
 
 
@@ -62,9 +70,9 @@ async def test_subscriptions_want_no_stored_messages_and_nothing_of_our_own() ->
         await script.closed()
 
     async with scripted(play) as port:
-        line = wire(port)
+        line = wire(port, unkept=["b"])
         await line.open()
-        assert await line.subscribe(["a", "b"], unkept=["b"]) == {"b": "Not authorized"}
+        assert await line.subscribe(["a", "b"]) == {"b": "Not authorized"}
         line.close()
     options = 0x04 | 0x08 | 0x20  # no local, retain as published, no retained
     kept, unkept = bytes([options | 0x01]), bytes([options])

@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import collections
 import itertools
+import json
 import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kugel_bridge.queue.stored import stored_entries
 from tests.broker import Mosquitto, Script, scripted
-from tests.gateway_server import serving
+from tests.gateway_server import ScriptedEngine, hum, serving
 from tests.house import (
     CLIENT_ID,
     ROOT,
     SAY,
+    WAIT_S,
     Caller,
     Daemon,
     eventually,
     loud,
+    speaking,
 )
 from tests.proxy import proxying
 from tests.raw_mqtt import held_by_broker, publish_packet
@@ -79,6 +83,51 @@ async def test_a_repeat_of_the_broker_is_acknowledged_and_not_heard(
             await over.wait()
     assert engine.whole(card.heard()) == ["Once", "Another"]
     assert acknowledged == [7, 7, 7]
+
+
+async def test_stop_is_answered_before_a_flood_that_came_first_has_been_taken(
+    tmp_path: Path,
+) -> None:
+    flood, speaks = 3000, asyncio.Event()
+    answers: dict[str, dict[str, Any]] = {}
+
+    async def play(script: Script) -> None:
+        await script.welcome()
+        script.send(publish_packet(SAY, b"A long one", qos=1, mid=1, five=True))
+        while len(answers) < 2:
+            first, body = await script.packet()
+            if first & 0xF6 != 0x32:
+                continue
+            size = int.from_bytes(body[:2], "big")
+            topic, payload = body[2 : 2 + size].decode(), body[5 + size :]
+            script.send(b"\x40\x02" + body[2 + size : 4 + size])
+            if topic.startswith(f"{ROOT}/response/"):
+                answers[topic.removeprefix(f"{ROOT}/response/")] = json.loads(payload)["data"]
+            elif b'"started"' in payload and not speaks.is_set():
+                speaks.set()
+                packets = [
+                    publish_packet(SAY, b"One of many %d" % number, qos=1, mid=number, five=True)
+                    for number in range(2, flood + 2)
+                ]
+                packets += [
+                    publish_packet(f"{ROOT}/request/{verb}", b"", five=True)
+                    for verb in ("stop", "health_check")
+                ]
+                script.send(b"".join(packets))
+        done.set()
+        await script.closed()
+
+    done = asyncio.Event()
+    async with (
+        scripted(play) as port,
+        speaking(tmp_path, port, ScriptedEngine([hum(5.0)]), queue={"max_waiting": flood + 1}),
+        asyncio.timeout(WAIT_S),
+    ):
+        await done.wait()
+    assert list(answers) == ["stop", "health_check"]
+    assert answers["stop"] == {"stopped": 1}
+    # In the order of the stream it would be all of them.
+    assert answers["health_check"]["mqtt"]["received"] < flood
 
 
 @pytest.mark.parametrize("moment", ["unread", "spoken", "just finished"])

@@ -1,8 +1,14 @@
-"""What is far too large is read to its end, and forgotten on the way."""
+"""Reading from a broker that sends more than was asked for."""
 
 from __future__ import annotations
 
+import asyncio
+
+from paho.mqtt.enums import CallbackAPIVersion
+
 from kugel_bridge.mqtt.broker import MAX_PACKET_BYTES
+from kugel_bridge.mqtt.feed import FedClient
+from kugel_bridge.mqtt.inbox import Inbox
 from tests.broker import Mosquitto, Peer, Script, scripted
 from tests.mqtt.conftest import listening, until
 from tests.raw_mqtt import publish_packet
@@ -44,3 +50,49 @@ async def test_while_events_pile_up_no_acknowledgement_leaves(mosquitto: Mosquit
         await until(lambda: ear.connection.unacked == 0)
         assert ear.connection.queued < 150
         assert ear.connection.dropped == 0
+
+
+async def test_beyond_its_bound_the_socket_is_left_alone_and_nothing_is_lost() -> None:
+    async def play(script: Script) -> None:
+        await script.packet()
+        script.send(b"\x20\x02\x00\x00")
+        for number in range(200):
+            script.send(publish_packet("kugel/say", b"%4d" % number * 250))
+        await script.closed()
+
+    got: list[bytes] = []
+    async with scripted(play) as port:
+        client = FedClient(Inbox(max_waiting_bytes=10_000), CallbackAPIVersion.VERSION2)
+        client.on_message = lambda _client, _data, message: got.append(bytes(message.payload[:4]))
+        await asyncio.to_thread(client.connect, "127.0.0.1", port)
+
+        def is_full() -> bool:
+            client.receive()
+            return not client.hungry
+
+        await until(is_full)
+        client.receive()
+        while client.waiting:
+            client.step()
+        assert 0 < len(got) < 200
+
+        def is_whole() -> bool:
+            client.receive()
+            client.step()
+            return len(got) == 200
+
+        await until(is_whole)
+        client.disconnect()
+    assert got == [b"%4d" % number for number in range(200)]
+
+
+async def test_what_came_before_the_end_of_the_connection_is_delivered() -> None:
+    async def play(script: Script) -> None:
+        await script.welcome()
+        for number in range(100):
+            script.send(publish_packet("kugel/say", b"%d" % number, five=True))
+
+    async with scripted(play) as port, listening(port) as ear:
+        await ear.was_down()
+        got = [ear.messages.get_nowait().payload for _ in range(100)]
+        assert got == [b"%d" % number for number in range(100)]
