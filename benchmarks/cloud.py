@@ -1,4 +1,4 @@
-"""A stand-in for the cloud that says when it sent what; quicker than any real one."""
+"""A stand-in for the cloud that says when it sent what; as fast as the hosted one is described."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from time import monotonic
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-RATE = 24_000
+RATE, SPEED = 24_000, 5
 
 
 class Cloud:
-    """Answers each request with the same frames of sound, all at once."""
+    """Answers each request with the same frames of sound, five times as fast as they are played."""
 
     def __init__(self, frames_s: Sequence[float]) -> None:
         """`frames_s` is how long each frame sounds (s)."""
@@ -46,8 +46,9 @@ class Cloud:
                     continue
                 await asyncio.sleep(0.05)  # the client falls asleep, as with a real cloud
                 self.first_frames_s.append(monotonic())
-                for frame in self._frames:
+                for frame, length_s in zip(self._frames, self._frames_s, strict=True):
                     await socket.send(frame)
+                    await asyncio.sleep(length_s / SPEED)
                 await socket.send(self._end())
 
     @staticmethod

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+Figures = dict[str, Any]
+"""What a benchmark found, as JSON knows it; groups are dictionaries themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +31,27 @@ class Times:
         ordered = sorted(self.ms)
         return ordered[min(len(ordered) - 1, round(len(ordered) * 0.99))]
 
-    def to_dict(self) -> dict[str, object]:
+    @property
+    def spread(self) -> float:
+        """How far the middle half of them lies apart (ms)."""
+        low, _, high = statistics.quantiles(self.ms, n=4, method="inclusive")
+        return high - low
+
+    def to_dict(self) -> Figures:
         """For JSON."""
         return {
             "name": self.name,
             "rounds": len(self.ms),
+            "least_ms": round(min(self.ms), 3),
             "median_ms": round(self.median, 3),
             "p99_ms": round(self.p99, 3),
-            "all_ms": [round(each, 3) for each in self.ms],
+            "most_ms": round(max(self.ms), 3),
         }
 
 
-def ratio(one: Times, other: Times) -> float:
-    """How many times longer `one` takes than `other`, by the medians."""
-    return one.median / other.median
+def times(name: str, taken_ms: Iterable[float]) -> Figures:
+    """Times as figures."""
+    return Times(name, tuple(taken_ms)).to_dict()
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -46,3 +59,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body)]
     return "\n".join(lines)
+
+
+def printed(measure: Callable[..., Mapping[str, Any]]) -> None:
+    """Measure as much as the command line says (whole numbers), and print the figures as JSON."""
+    print(json.dumps(measure(*map(int, sys.argv[1:])), indent=2))

@@ -10,16 +10,14 @@ from round to round in the same process, so the three columns compare.
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from time import monotonic
 
 from benchmarks.cloud import Cloud
-from benchmarks.summary import Figures, summary
+from benchmarks.figures import Figures, Times, printed
 from tests.broker import Mosquitto, Peer
 from tests.house import ROOT, Caller, Daemon, settings_for
 from tests.simcard import SimCard, built_simcard
@@ -65,7 +63,7 @@ class SlowDisk:
         return any(int(begin) <= at_s * 1e9 <= int(end) for begin, end in spans)
 
 
-async def measured(rounds: int) -> dict[str, Figures]:
+async def measured(rounds: int) -> Figures:
     """Publish → first frame at the card, by the time an fsync takes."""
     cloud = Cloud((1.0,))
     times: dict[int, list[tuple[float, float]]] = {pace: [] for pace in PACES_MS}
@@ -99,28 +97,28 @@ async def measured(rounds: int) -> dict[str, Figures]:
                         taken_ms = (card.events("start")[starts].at_s - at_s) * 1000
                         times[pace].append((at_s, taken_ms))
                         disk.takes(0)
-                        await asyncio.sleep(PAUSE_S + 2 * pace / 1000)
+                        await asyncio.sleep(PAUSE_S + 1.2 * pace / 1000)
                 finally:
                     disk.takes(0)
                     await daemon.end()
         return {
             f"fsync_{pace}_ms": {
-                **summary(ms for _, ms in found),
+                **Times(f"fsync of {pace} ms", tuple(ms for _, ms in found)).to_dict(),
                 "rounds_during_fsync": sum(disk.was_syncing(at_s) for at_s, _ in found),
             }
             for pace, found in times.items()
-        }
+        } | {"spread_ms": round(Times("", tuple(ms for _, ms in times[0])).spread, 2)}
 
 
-def figures(rounds: int = 20) -> dict[str, Figures]:
-    """By the time an fsync takes."""
-    return asyncio.run(measured(rounds))
-
-
-def main() -> None:
-    """Print the figures as JSON."""
-    print(json.dumps(figures(int(sys.argv[1]) if len(sys.argv) > 1 else 20), indent=2))
+def figures(rounds: int = 12) -> Figures:
+    """By the time an fsync takes, and how much more that is than without; `rounds` of each."""
+    found = asyncio.run(measured(rounds))
+    plain_ms = found[f"fsync_{PACES_MS[0]}_ms"]["median_ms"]
+    for pace in PACES_MS[1:]:
+        each = found[f"fsync_{pace}_ms"]
+        each["added_ms"] = round(each["median_ms"] - plain_ms, 2)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    printed(figures)

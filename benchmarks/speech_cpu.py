@@ -1,6 +1,6 @@
 """Processor time per second of speech, streamed and cached, and where it goes.
 
-    .venv/bin/python -m benchmarks.speech_cpu [SECONDS]
+    .venv/bin/python -m benchmarks.speech_cpu [SECONDS] [ROUNDS]
 
 The daemon plays on a simulated card; its processor time is the kernel's count. Where it goes is
 told by a profile of the event loop, in a bridge of this process that plays the same to nobody.
@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import cProfile
-import json
 import pstats
-import sys
 import tempfile
 import threading
 import time
@@ -23,19 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cloud import Cloud
+from benchmarks.figures import Figures, printed
+from benchmarks.process import Process
 from tests.broker import Mosquitto
 from tests.house import Caller, Daemon, living, settings_for
 from tests.simcard import SimCard, built_simcard
 
-FRAME_S = 0.22
+FRAME_S = 0.2
 TEXT = "A text that takes its time"
 LARGEST = 3
-
-
-def cpu_ms(pid: int) -> float:
-    """Processor time of all threads so far (schedstat is in ns)."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
 
 
 @asynccontextmanager
@@ -59,7 +53,7 @@ async def say(caller: Caller, number: int, source: str) -> None:
     assert event["source"] == source, event
 
 
-async def used(seconds: int, rounds: int = 3) -> dict[str, float]:
+async def used(seconds: int, rounds: int) -> dict[str, float]:
     """Milliseconds of processor time per second of speech, the least of some rounds."""
     found: dict[str, list[float]] = {"cloud": [], "cache": []}
     async with house(seconds) as (cloud, caller, card, folder, settings):
@@ -68,11 +62,12 @@ async def used(seconds: int, rounds: int = 3) -> dict[str, float]:
         try:
             await caller.state(state="idle", cloud="ok")
             await say(caller, -1, "cloud")
+            process = Process(daemon.pid)
             for number in range(rounds):
                 for source, times in found.items():
-                    before_ms = cpu_ms(daemon.pid)
+                    before_ms = process.cpu_ms
                     await say(caller, number, source)
-                    times.append((cpu_ms(daemon.pid) - before_ms) / cloud.seconds)
+                    times.append((process.cpu_ms - before_ms) / cloud.seconds)
         finally:
             await daemon.end()
     return {f"{source}_ms_per_s": round(min(times), 2) for source, times in found.items()}
@@ -130,19 +125,14 @@ def _part(file: str, function: str) -> str:
     return next((part for part in ("asyncio", "json") if part in parts), parts[-1])
 
 
-def figures(seconds: int = 10) -> dict[str, Any]:
+def figures(seconds: int = 5, rounds: int = 3) -> Figures:
     """Per second of speech, and the largest costs."""
     return {
-        **asyncio.run(used(seconds)),
+        **asyncio.run(used(seconds, rounds)),
         "largest_percent_streamed": asyncio.run(costs(seconds, "cloud")),
         "largest_percent_cached": asyncio.run(costs(seconds, "cache")),
     }
 
 
-def main() -> None:
-    """Print the figures as JSON."""
-    print(json.dumps(figures(int(sys.argv[1]) if len(sys.argv) > 1 else 10), indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    printed(figures)

@@ -1,201 +1,193 @@
-"""How quickly the daemon starts and how little it does when idle: figures, no assertions.
+"""How quickly the daemon starts, what its imports cost, and how little it does when idle.
 
-.venv/bin/python benchmarks/start.py [--runs 15] [--idle 30] [--set cloud.base_url=...]
+    .venv/bin/python -m benchmarks.start [RUNS] [IDLE_S]
 
-Prints JSON. Needs Mosquitto and Linux's /proc; the broker is its own, on a free loopback port.
+From the start of the process to the line "ready" in its log, then idle after three announcements.
+The broker is its own, on a free loopback port; the sink is silent, there is no cloud.
 """
 
 from __future__ import annotations
 
-import argparse
+import collections
 import contextlib
-import json
 import os
-import signal
-import socket
-import statistics
+import re
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from benchmarks.figures import Figures, printed, times
+from benchmarks.process import Process
+from tests.broker import Mosquitto
+from tests.house import SAY, as_toml, settings_for
+
 PROGRAM = Path(sysconfig.get_path("scripts")) / "kugel-bridge"
 ANNOUNCEMENTS = ("Dinner is ready", "The washing machine has finished", "Somebody is at the door")
 SETTLE_S = 15.0
-"""Time for the announcements above to be spoken (s)."""
+"""Time for the announcements above to be spoken, and for what follows them (s)."""
 TIMEOUT_S = 30.0
+IMPORT_RUNS = 4
+MOST_IMPORTS = 12
+"""Packages that are named; the others are told together."""
+_IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)")
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+class Start:
+    """A daemon that is ready, ended in order on leaving."""
 
-
-@contextlib.contextmanager
-def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """The process, ended in order on leaving."""
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def broker(port: int) -> Iterator[None]:
-    command = ["mosquitto", "-p", str(port)]
-    quiet = subprocess.DEVNULL
-    with ended(subprocess.Popen(command, stdout=quiet, stderr=quiet, text=True)):
-        give_up = time.monotonic() + TIMEOUT_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+    def __init__(
+        self, config: Path, environment: dict[str, str], command: Sequence[str] = (str(PROGRAM),)
+    ) -> None:
+        began_s = time.perf_counter()
+        # The log goes to a pipe that is read no further: an idle daemon says little.
+        self._process = subprocess.Popen(
+            [*command, "--config", str(config), "run"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert self._process.stderr is not None
+        self.said: list[str] = []
+        for line in self._process.stderr:
+            self.said.append(line)
+            if line.rstrip().endswith(" ready"):
                 break
-            if time.monotonic() > give_up:
-                raise SystemExit("the broker does not start")
-            time.sleep(0.02)
-        yield
+        else:
+            self.end()
+            raise SystemExit(f"the daemon ended:\n{''.join(self.said)}")
+        self.taken_ms = (time.perf_counter() - began_s) * 1000
+        self.process = Process(self._process.pid)
+        self.cpu_ms = self.process.cpu_ms
+
+    def end(self) -> None:
+        """Stop it."""
+        self._process.terminate()
+        try:
+            self._process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
 
 
-def started(config: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[str], float]:
-    """A daemon that is ready, and how long that took (ms)."""
-    began = time.perf_counter()
-    command = [str(PROGRAM), "--config", str(config), "run"]
-    # The log goes to a pipe that is read no further: an idle daemon says little.
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if line.rstrip().endswith(" ready"):
-            return process, (time.perf_counter() - began) * 1000
-    raise SystemExit(f"the daemon ended:\n{''.join(said)}")
+@contextlib.contextmanager
+def started(
+    config: Path, environment: dict[str, str], command: Sequence[str] = (str(PROGRAM),)
+) -> Iterator[Start]:
+    """A daemon, from ready to the end of the block."""
+    start = Start(config, environment, command)
+    try:
+        yield start
+    finally:
+        start.end()
 
 
-def tasks(process: subprocess.Popen[str]) -> Iterator[Path]:
-    yield from Path(f"/proc/{process.pid}/task").iterdir()
-
-
-def cpu_ms(process: subprocess.Popen[str]) -> float:
-    """Processor time so far, of the threads that live (schedstat is in ns)."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks(process)) / 1e6
-
-
-def wakeups(process: subprocess.Popen[str]) -> int:
-    """How often its threads went to sleep so far."""
-    return sum(int(field(task / "status", "voluntary_ctxt_switches")) for task in tasks(process))
-
-
-def field(file: Path, name: str) -> str:
-    lines = file.read_text().splitlines()
-    return next(line for line in lines if line.startswith(f"{name}:")).split()[1]
-
-
-def announce(port: int) -> None:
+def _announce(port: int) -> None:
     client = Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", port)
     client.loop_start()
     for text in ANNOUNCEMENTS:
-        client.publish("kugel/bench/say", text, qos=1).wait_for_publish(TIMEOUT_S)
+        client.publish(SAY, text, qos=1).wait_for_publish(TIMEOUT_S)
     client.disconnect()
     client.loop_stop()
 
 
-def start_figures(config: Path, environment: dict[str, str], runs: int) -> dict[str, Any]:
-    times, cpu = [], []
+def start_figures(config: Path, environment: dict[str, str], runs: int) -> Figures:
+    """Process start to ready, on the clock and in processor time of the daemon's own process."""
+    taken_ms, cpu_ms = [], []
     for _ in range(runs):
-        process, taken_ms = started(config, environment)
-        with ended(process):
-            times.append(taken_ms)
-            cpu.append(cpu_ms(process))
-    return {
-        "runs": runs,
-        "to_ready_ms": {"min": round(min(times)), "median": round(statistics.median(times))},
-        "cpu_to_ready_ms": {"min": round(min(cpu)), "median": round(statistics.median(cpu))},
-    }
+        with started(config, environment) as start:
+            taken_ms.append(start.taken_ms)
+            cpu_ms.append(start.cpu_ms)
+    return {"to_ready": times("to ready", taken_ms), "cpu_to_ready": times("processor", cpu_ms)}
 
 
-def idle_figures(config: Path, environment: dict[str, str], port: int, idle_s: float) -> Any:
-    process, _ = started(config, environment)
-    with ended(process):
-        announce(port)
+def idle_figures(
+    config: Path, environment: dict[str, str], port: int, idle_s: float
+) -> dict[str, float]:
+    """After some announcements."""
+    with started(config, environment) as start:
+        process = start.process
+        _announce(port)
         time.sleep(SETTLE_S)
-        slept, used, began = wakeups(process), cpu_ms(process), time.monotonic()
+        slept, used_ms, began_s = process.sleeps, process.cpu_ms, time.monotonic()
         time.sleep(idle_s)
-        seconds = time.monotonic() - began
-        status = Path(f"/proc/{process.pid}/status")
+        seconds = time.monotonic() - began_s
         return {
             "seconds": round(seconds),
-            "rss_mb": round(int(field(status, "VmRSS")) / 1024, 1),
-            "rss_private_mb": round(int(field(status, "RssAnon")) / 1024, 1),
-            "threads": len(list(tasks(process))),
-            "wakeups_per_s": round((wakeups(process) - slept) / seconds, 2),
-            "cpu_ms_per_s": round((cpu_ms(process) - used) / seconds, 3),
+            "rss_mb": round(process.memory_mb(), 1),
+            "rss_private_mb": round(process.memory_mb("RssAnon"), 1),
+            "threads": process.threads,
+            "wakeups_per_s": round((process.sleeps - slept) / seconds, 2),
+            "cpu_ms_per_s": round((process.cpu_ms - used_ms) / seconds, 3),
         }
 
 
-def python_floor(environment: dict[str, str], runs: int) -> dict[str, Any]:
+def python_floor(environment: dict[str, str], runs: int) -> Figures:
     """What an interpreter that does nothing costs."""
     program = "print(open('/proc/self/status').read())"
-    times, cpu, memory = [], [], ""
+    taken_ms, memory = [], ""
     for _ in range(runs):
-        began = time.perf_counter()
+        began_s = time.perf_counter()
         command = [sys.executable, "-c", program]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout is not None
-        memory = process.stdout.read().partition("VmRSS:")[2].split()[0]
-        _, _, used = os.wait4(process.pid, 0)
-        process.returncode = 0
-        times.append((time.perf_counter() - began) * 1000)
-        cpu.append((used.ru_utime + used.ru_stime) * 1000)
-    return {
-        "min_ms": round(min(times)),
-        "cpu_min_ms": round(min(cpu)),
-        "rss_mb": round(int(memory) / 1024, 1),
-    }
+        memory = subprocess.run(
+            command, capture_output=True, text=True, env=environment, check=True
+        ).stdout
+        taken_ms.append((time.perf_counter() - began_s) * 1000)
+    rss_kb = int(memory.partition("VmRSS:")[2].split()[0])
+    return {"to_end": times("python alone", taken_ms), "rss_mb": round(rss_kb * 1024 / 1e6, 1)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=15, help="starts to measure")
-    parser.add_argument("--idle", type=float, default=30, help="how long to watch it idle (s)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    chosen = parser.parse_args()
-    # Ctrl-C must end what was started, and SIGTERM as well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with tempfile.TemporaryDirectory() as name, broker(port := free_port()):
+def import_costs(config: Path, environment: dict[str, str]) -> dict[str, float]:
+    """Own time of each package's modules (ms), the least of some runs; the flag adds some.
+
+    The settings are read by a child beside the daemon: what it loads is in it as well.
+    """
+    command = (sys.executable, "-X", "importtime", "-m", "kugel_bridge")
+    least: dict[str, float] = {}
+    for _ in range(IMPORT_RUNS):
+        with started(config, environment, command) as start:
+            said = start.said
+        spent: collections.Counter[str] = collections.Counter()
+        for found in filter(None, map(_IMPORT.match, said)):
+            spent[_package(found[2])] += int(found[1])
+        for package, spent_us in spent.items():
+            least[package] = min(least.get(package, spent_us), spent_us)
+    ordered = sorted(least.items(), key=lambda each: -each[1])
+    named = {name: round(us / 1000, 1) for name, us in ordered[:MOST_IMPORTS]}
+    return named | {"all others": round(sum(us for _, us in ordered[MOST_IMPORTS:]) / 1000, 1)}
+
+
+def _package(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[: 2 if parts[0] == "kugel_bridge" else 1])
+
+
+def figures(runs: int = 15, idle_s: int = 60) -> Figures:
+    """Starts, imports, idling, and Python alone."""
+    with tempfile.TemporaryDirectory() as name, Mosquitto(Path(name) / "broker") as broker:
         folder = Path(name)
         config = folder / "config.toml"
-        config.write_text(
-            f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\n'
-            f'[device]\nid = "bench"\n[zones.main]\nsink = "null:"\n'
-            f'[cache]\ndir = "{folder}/cache"\n[queue]\npath = "{folder}/queue.db"\n'
-        )
+        config.write_text(as_toml(settings_for(folder, broker.port)))
         # An installed package has its bytecode; here it is made by the first, uncounted start.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         environment["PYTHONPYCACHEPREFIX"] = f"{folder}/bytecode"
-        for setting in chosen.set:
-            key, _, value = setting.partition("=")
-            environment[f"KUGEL_BRIDGE_{key.replace('.', '__')}".upper()] = value
         start_figures(config, environment, 1)
-        figures = {
-            "python_alone": python_floor(environment, chosen.runs),
-            "start": start_figures(config, environment, chosen.runs),
-            "idle": idle_figures(config, environment, port, chosen.idle),
+        return {
+            "python_alone": python_floor(environment, runs),
+            **start_figures(config, environment, runs),
+            "imports_ms": import_costs(config, environment),
+            "idle": idle_figures(config, environment, broker.port, idle_s),
         }
-    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    printed(figures)

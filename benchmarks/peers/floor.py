@@ -14,7 +14,7 @@ import sys
 import alsaaudio
 
 RATE, PERIOD, PERIODS = 24_000, 480, 4
-SOUND = (b"\x00\x10" * 55 + b"\x00\xf0" * 55) * (RATE * 3 // 4 // 110)
+SOUND = (b"\x00\x10" * 55 + b"\x00\xf0" * 55) * (RATE * 3 // 5 // 110)
 FIRST_BYTES = PERIOD * PERIODS * 2
 
 

@@ -27,7 +27,9 @@ def main() -> None:
         play(card, service.post("/v1/tts/generate", json=request).raise_for_status().content)
 
     def subscribe(client: paho.Client, *_: Any) -> None:
-        client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = client.socket()
+        assert isinstance(sock, socket.socket)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.subscribe(sys.argv[2], 1)
 
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)

@@ -44,7 +44,7 @@ class MqttConnection:
         """`on_up` is called when the subscriptions stand, `on_down` with the reason of a loss.
 
         `unkept` are the subscriptions at QoS 0: what the broker does not keep for us does not
-        wait there behind thousands of announcements either.
+        wait there, or here, behind thousands of announcements either.
         """
         self._broker, self._will, self._filters = broker, will, tuple(subscriptions)
         self._unkept = unkept
@@ -162,6 +162,7 @@ class MqttConnection:
             context=context,
             on_message=self._count_in,
             on_room=self._pump,
+            unkept=self._unkept,
             crowded=lambda: self._outbox.crowded,
         )
         try:
@@ -197,7 +198,7 @@ class MqttConnection:
         return error, was_up
 
     async def _subscribe(self, wire: Wire) -> None:
-        refused = await wire.subscribe(self._filters, self._unkept)
+        refused = await wire.subscribe(self._filters)
         if refused != self.refused:
             for name, reason in refused.items():
                 logger.error("MQTT: the broker refuses our subscription to %s: %s", name, reason)

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -19,10 +18,13 @@ from typing import Any
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
 
+from kugel_bridge.mqtt.feed import FedClient
+
 logger = logging.getLogger(__name__)
 
-READS_PER_WAKE = 16
-"""Packets read at a time from TLS; a flood of messages has to let the sound through."""
+SLICE_S = 0.005
+"""For packets at a time: a flood has to let the sound through, and what it sets off is written
+in few steps."""
 SHORTEST_PAUSE_S = 0.5
 """Between two looks at the keepalive."""
 _LATE_S = 0.05
@@ -32,11 +34,12 @@ _LATE_S = 0.05
 class PahoDriver:
     """Drives one paho client over one connection; not used again after that."""
 
-    def __init__(self, client: Client, on_end: Callable[[str], None]) -> None:
+    def __init__(self, client: FedClient, on_end: Callable[[str], None]) -> None:
         """`on_end` is told why the connection ended, perhaps more than once."""
         self._client, self._on_end = client, on_end
         self._socket: socket.socket | None = None
         self._abandoned = False
+        self._serving = False
         self._fault = _LastFault()
         client.enable_logger(self._fault.logger)
         self.errors = 0
@@ -133,17 +136,24 @@ class PahoDriver:
             self._loop.remove_writer(sock.fileno())
 
     def _readable(self) -> None:
-        sock = self._socket
-        if sock is None:
+        if self._socket is None:
             return
         self.heard_s = time.monotonic()
-        for _ in range(READS_PER_WAKE):
-            if not self._take(self._client.loop_read):
+        self._client.receive()
+        if not self._serving:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Have packets handled for a while; then the sound and everything else has its turn."""
+        self._serving = False
+        until_s = time.monotonic() + SLICE_S
+        while self._socket is not None:
+            if not self._take(self._client.step) or not self._client.waiting:
                 return
-            if not isinstance(sock, ssl.SSLSocket) or not sock.pending():
-                return  # the selector tells when there is more
-        # What TLS has decrypted already, the selector does not see.
-        self._loop.call_soon(self._readable)
+            if time.monotonic() >= until_s:
+                self._serving = True
+                self._loop.call_soon(self._serve)
+                return
 
     def _writable(self) -> None:
         self._sent_s = time.monotonic()

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from kugel_bridge.mqtt.message import Outgoing
 
 MAX_EVENTS = 12_000
-"""Ten thousand messages at once have an outcome each. Mosquitto 2.0 sends them all, whatever we
-have acknowledged, and takes twenty of ours at a time: so long they have to wait here."""
+"""Ten thousand messages at once have an outcome each. Mosquitto 2.0 sends them faster than it may,
+and takes twenty of ours at a time: so long they have to wait here."""
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 MAX_ANSWERS = 100
 """More than may be under way; a caller who hears nothing asks again."""

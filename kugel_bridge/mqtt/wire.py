@@ -21,9 +21,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from kugel_bridge.mqtt.bounded import BoundedClient
 from kugel_bridge.mqtt.broker import MAX_PACKET_BYTES, RECEIVE_MAXIMUM, Broker
 from kugel_bridge.mqtt.driver import PahoDriver
+from kugel_bridge.mqtt.feed import FedClient
+from kugel_bridge.mqtt.inbox import Inbox
 from kugel_bridge.mqtt.message import Ack, MqttMessage, Outgoing, Will
 from kugel_bridge.mqtt.verdict import (
     End,
@@ -56,18 +57,22 @@ class Wire:
         context: ssl.SSLContext | None,
         on_message: Callable[[MqttMessage], None],
         on_room: Callable[[], None],
+        unkept: Collection[str] = (),
         crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         """`on_message` and `on_room` (something sent was confirmed) are called on the loop.
 
         While it is `crowded`, no message is acknowledged until `release` is called: at our
         receive maximum the broker delivers nothing more, and a flood cannot outrun its outcomes.
+        `unkept` are filters of what the broker does not keep for us; it overtakes a flood of the
+        rest.
         """
         self.version = version
         self.in_flight: dict[int, Outgoing] = {}
         """What was sent and is not confirmed, by paho's packet id."""
         self.unacked = 0
         """Messages from the broker that wait for our acknowledgement."""
+        self._unkept = unkept
         self._crowded, self._held = crowded, deque[tuple[int, int]]()
         self._callback_errors = 0
         self._broker = broker
@@ -94,14 +99,12 @@ class Wire:
         await self._wait_for(self._welcome, limit_s, "the broker's answer")
         return self._welcome.result()
 
-    async def subscribe(
-        self, filters: Sequence[str], unkept: Collection[str] = ()
-    ) -> dict[str, str]:
-        """Subscribe, those in `unkept` at QoS 0, the others at 1.
+    async def subscribe(self, filters: Sequence[str]) -> dict[str, str]:
+        """Subscribe, those that are `unkept` at QoS 0, the others at 1.
 
         Returns the filters that the broker refused, with its reasons. Raises WireError.
         """
-        levels = [(name, 0 if name in unkept else 1) for name in filters]
+        levels = [(name, 0 if name in self._unkept else 1) for name in filters]
         if self.version is Version.MQTT_5:
             # No retained messages at subscribing: a request is not a state. The retain flag of
             # live ones is kept so that they can be told, and what we send does not come back.
@@ -212,9 +215,10 @@ class Wire:
 
     # --- login ----------------------------------------------------------------------------
 
-    def _new_client(self, will: Will, context: ssl.SSLContext | None) -> Client:
+    def _new_client(self, will: Will, context: ssl.SSLContext | None) -> FedClient:
         broker, five = self._broker, self.version is Version.MQTT_5
-        client = BoundedClient(
+        client = FedClient(
+            Inbox(self._unkept),
             CallbackAPIVersion.VERSION2,
             client_id=broker.client_id,
             clean_session=None if five else False,
