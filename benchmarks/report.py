@@ -75,8 +75,15 @@ def circumstances(results: Figures) -> str:
     few = "; few rounds (`--quick`)" if results["quick"] else ""
     return (
         f"{results['date']}, {machine['cores']} cores ({machine['processor']}), "
-        f"{machine['kernel']}, Python {machine['python']}, load before {machine['load_before']}{few}."
+        f"{machine['kernel']}, Python {machine['python']}, "
+        f"load before {machine['load_before']}{few}."
     )
+
+
+def caption(results: Figures) -> str:
+    """The same, as short as over a picture."""
+    machine = results["machine"]
+    return f"{results['date']}, {machine['cores']} cores ({machine['processor']})"
 
 
 def section(results: Figures, suite: Sequence[Benchmark]) -> str:

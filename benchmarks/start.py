@@ -12,10 +12,12 @@ import collections
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -52,19 +54,31 @@ class Start:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
+            start_new_session=True,
         )
         assert self._process.stderr is not None
         self.said: list[str] = []
-        for line in self._process.stderr:
-            self.said.append(line)
-            if line.rstrip().endswith(" ready"):
-                break
-        else:
-            self.end()
-            raise SystemExit(f"the daemon ended:\n{''.join(self.said)}")
+        patience = threading.Timer(TIMEOUT_S, self._kill)
+        patience.start()
+        try:
+            for line in self._process.stderr:
+                self.said.append(line)
+                if line.rstrip().endswith(" ready"):
+                    break
+            else:
+                self.end()
+                last = "".join(self.said[-5:]).strip()
+                raise SystemExit(f"the daemon is not ready, its log ends: {last}")
+        finally:
+            patience.cancel()
         self.taken_ms = (time.perf_counter() - began_s) * 1000
         self.process = Process(self._process.pid)
         self.cpu_ms = self.process.cpu_ms
+
+    def _kill(self) -> None:
+        # With the child that reads the settings, which has the same log.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def end(self) -> None:
         """Stop it."""
@@ -72,7 +86,7 @@ class Start:
         try:
             self._process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             self._process.wait()
         assert self._process.stderr is not None
         self._process.stderr.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import sys
 
-import alsaaudio
+import alsaaudio  # type: ignore[import-not-found, unused-ignore]
 
 RATE, PERIOD, PERIODS = 24_000, 480, 4
 SOUND = (b"\x00\x10" * 55 + b"\x00\xf0" * 55) * (RATE * 3 // 5 // 110)

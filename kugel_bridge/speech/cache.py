@@ -331,7 +331,8 @@ class PhraseCache:
         self._problem = f"{error}" or type(error).__name__
         passing = isinstance(error, OSError) and error.errno in _PASSING
         if isinstance(error, sqlite3.OperationalError):
-            passing = error.sqlite_errorname in _PASSING_SQLITE
+            # Those that the sqlite3 module itself raises have no name.
+            passing = getattr(error, "sqlite_errorname", "") in _PASSING_SQLITE
         if not passing and not isinstance(error, StorageError | diskcache.Timeout):
             self._in_doubt.set()
         now_s = self._now_s()

@@ -16,6 +16,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import diskcache
 import pytest
 
 from kugel_bridge.speech.cache import PhraseCache
@@ -142,6 +143,18 @@ async def test_a_broken_entry_is_a_miss_and_is_made_again(
     assert await cache.entries() == []
     assert await keep(cache, key())
     assert await is_found(cache, key())
+
+
+async def test_an_error_without_a_name_is_a_miss(
+    cache: PhraseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("made by the module, not by SQLite")
+
+    with monkeypatch.context() as while_it_fails:
+        while_it_fails.setattr(diskcache.Cache, "get", fail)
+        assert await cache.lookup(key()) is None
+    await until(lambda: is_found(cache, key()))
 
 
 async def test_the_sound_of_another_phrase_is_not_played(
