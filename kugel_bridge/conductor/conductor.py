@@ -300,6 +300,7 @@ class Conductor:
         except OutdatedError as error:
             return Ending(Outcome.EXPIRED, str(error))
         except DeviceError as error:
+            self.zone.refused(str(error))
             return error
         except RetryableError as error:
             # Once words were heard, nobody wants the beginning again.

@@ -68,6 +68,13 @@ class Zone:
         self._busy = False
         self._wake.set()
 
+    def refused(self, reason: str) -> None:
+        """Say that the device refused sound: `on_ready` is called once it can be opened again.
+
+        Else a card that is back before the zone looks for it would never seem to have been away.
+        """
+        self._tell(reason)
+
     async def open(self) -> None:
         """Get the device ready for what is about to be played; raises DeviceError."""
         # Opened in the midst of closing, it would be closed all the same.

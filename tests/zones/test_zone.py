@@ -174,3 +174,17 @@ async def test_it_leaves_the_card_alone_while_the_player_tries() -> None:
         room.card.missing = False
         room.zone.end()
         await room.until(is_open=True)
+
+
+async def test_a_card_that_was_gone_for_a_moment_only_is_told_of_when_it_is_back() -> None:
+    room = Room()
+    ready = asyncio.Event()
+    async with running(room):
+        await room.until(is_open=True)
+        room.zone.on_ready = ready.set
+        room.zone.begin()
+        # Back before the zone itself had a look.
+        room.zone.refused("the card was unplugged")
+        room.zone.end()
+        async with asyncio.timeout(5):
+            await ready.wait()
