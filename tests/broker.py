@@ -363,7 +363,9 @@ async def scripted(play: Callable[[Script], Awaitable[None]]) -> AsyncIterator[i
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task, writer in open_ones:
+        # A connection accepted just before the end may still join.
+        while open_ones:
+            task, writer = open_ones.pop()
             writer.transport.abort()
             await asyncio.wait((task,), timeout=5)
             with contextlib.suppress(OSError):

@@ -11,7 +11,6 @@ from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -25,10 +24,10 @@ from kugel_bridge.model.errors import (
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk, PcmFormat
 from kugel_bridge.model.status import AudioStatus
 from tests.audiocheck import exact, noise, samples
+from tests.open_files import open_files
 from tests.simcard import SimCard
 
 STALL_S = 0.3
-DESCRIPTORS = Path("/proc/self/fd")
 
 
 @asynccontextmanager
@@ -421,16 +420,12 @@ async def test_no_descriptor_and_no_thread_is_left_behind(card: SimCard) -> None
             await sink.write(noise(SPEECH_FORMAT, 10))
             await sink.drain()
 
-    def held() -> tuple[int, int]:
-        return len(list(DESCRIPTORS.iterdir())), threading.active_count()
-
     await once()
-    before = held()
+    files, threads = open_files(), threading.active_count()
     for _ in range(20):
         await once()
-    descriptors, threads = held()
-    assert descriptors <= before[0]
-    assert threads <= before[1]
+    assert open_files() <= files
+    assert threading.active_count() <= threads
 
 
 Action = Callable[[AlsaSink], Awaitable[None]]

@@ -8,7 +8,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 from tests.gateway_server import WAIT_S
@@ -107,8 +106,3 @@ async def raw(server: Listening, *, receive_buffer: int | None = None) -> AsyncI
         yield Raw(reader, writer)
     finally:
         writer.transport.abort()
-
-
-def open_files() -> int:
-    """Descriptors of this process."""
-    return len(list(Path("/proc/self/fd").iterdir()))
