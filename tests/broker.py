@@ -22,7 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 30.0
 
 
 def free_port() -> int:
@@ -265,7 +265,7 @@ class Peer:
     async def __aenter__(self) -> Self:
         self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self._ready.wait()
         return self
 

@@ -21,7 +21,7 @@ from kugel_bridge.model.errors import BridgeError
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk, PcmFormat
 from kugel_bridge.model.report import SourceKind
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """Bound on everything that tests wait for; only a hang gets there."""
 
 VOICES = (

@@ -21,7 +21,7 @@ from kugel_bridge.settings.tree import Settings
 from tests.broker import Peer
 from tests.gateway_server import serving
 
-WAIT_S = 20.0
+WAIT_S = 30.0
 """Bound on everything that tests wait for; only a hang gets there."""
 OUTCOMES = {"finished", "failed", "expired", "skipped", "replaced", "rejected"}
 DEVICE = "hall"

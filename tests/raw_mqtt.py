@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from typing import Self
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 30.0
 _PIECE = 1 << 20
 """Huge payloads are made piece by piece: the memory of this process is measured too."""
 

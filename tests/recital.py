@@ -13,7 +13,8 @@ from tests.gateway_server import ScriptedEngine
 
 _RECOGNISED_BY = 128
 """Bytes of noise that no two texts share."""
-_CHUNK_S = 0.1
+_CHUNK_S = 0.5
+"""Long: while the test machine is busy, the sound must not run out and be faded."""
 
 
 class Heard(NamedTuple):

@@ -33,7 +33,7 @@ from kugel_bridge.zones.zone import Zone
 from tests.clock import ManualClock
 from tests.speech.sounds import ScriptedClient, noise
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 """Bound on everything that tests wait for; only a hang gets there."""
 SOUND = noise(0.3)
 

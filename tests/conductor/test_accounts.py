@@ -71,7 +71,7 @@ class House(RuleBasedStateMachine):
 
     async def _end(self) -> None:
         self.over.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.living
 
     def _turn(self, times: int) -> None:

@@ -44,7 +44,7 @@ class Desk:
         return [row.announcement.id for row in stored_entries(self.path)]
 
     async def until_settled(self, *names: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not all(self.settled[name] for name in names):
                 await asyncio.sleep(0.001)
 

@@ -23,7 +23,7 @@ async def test_a_taken_port_is_a_configuration_error() -> None:
 async def test_the_port_is_free_again_afterwards_and_the_same_server_runs_again() -> None:
     server = GatewayServer(host="127.0.0.1", port=0, keys=[], engine=ScriptedEngine())
     for _ in range(2):
-        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(server.run())
             await server.up()
             port = server.port

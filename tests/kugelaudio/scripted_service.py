@@ -21,7 +21,7 @@ from kugel_bridge.model.pcm import PcmChunk
 from kugel_bridge.model.status import CloudStatus
 
 KEY = "ka_very-secret.key"
-WAIT_S = 10.0
+WAIT_S = 30.0
 """Bound on everything that tests wait for; only a hang gets there."""
 HELLO = SpeechRequest("Hello there.", "en", 1)
 

@@ -17,7 +17,7 @@ from kugel_bridge.mqtt.client import MqttConnection
 from kugel_bridge.mqtt.message import MqttMessage, Will
 from tests.broker import Certificates, Mosquitto
 
-WAIT_S = 15.0
+WAIT_S = 30.0
 """Upper bound of every wait; nothing here should take a tenth of it."""
 
 

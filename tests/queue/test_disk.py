@@ -49,7 +49,7 @@ def fill_up(folder: Path) -> Path:
 
 async def until_fine(store: QueueStore) -> None:
     """Wait until the store's own looks have found the disk usable."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while store.problem:
             await asyncio.sleep(RETRY_S)
 
@@ -182,7 +182,7 @@ async def test_a_disk_that_comes_late_brings_its_entries(tmp_path: Path) -> None
         store.end(finished(entry(8), clock.now()))  # the broker had sent it again
         place.unlink()
         disk.rename(place)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await finds.came.wait()
         assert [one.sequence for one in finds.entries] == [7]
         assert store.next_sequence == 9

@@ -115,7 +115,7 @@ async def test_usage_alone_is_written_after_a_while(
     monkeypatch.setattr(writer, "USAGE_FLUSH_S", 0.05)
     async with QueueStore(path, ManualClock()) as store:
         store.add_usage(datetime.date(2027, 1, 11), characters=3)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not store.status.commits:
                 await asyncio.sleep(0.01)
 

@@ -44,7 +44,7 @@ async def heard(chunks: AsyncGenerator[PcmChunk, None]) -> bytes:
 
 async def until(what: Callable[[], Awaitable[bool] | bool]) -> None:
     """Return when it is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             so = what()
             if so if isinstance(so, bool) else await so:

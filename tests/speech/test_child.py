@@ -9,7 +9,7 @@ from kugel_bridge.speech.child import MAX_AHEAD, started
 from tests.speech.sounds import until
 from tests.speech.test_espeak import children
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 async def test_what_is_said_is_answered_and_the_end_is_empty() -> None:

@@ -159,7 +159,7 @@ async def test_when_the_last_listener_goes_the_generation_ends(
     await settled(flight)
     assert not client.closed.is_set()
     await two.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await client.closed.wait()
         await flight.done.wait()
     assert not flight.is_kept
@@ -171,7 +171,7 @@ async def test_who_leaves_before_it_starts_starts_nothing(flights: Flights) -> N
     client = ScriptedClient(noise(1))
     flight, listener, _ = await board(flights, client)
     listener.leave()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await flight.done.wait()
     assert client.sent == 0
 
@@ -182,7 +182,7 @@ async def test_what_is_complete_is_kept_though_its_listener_is_gone(
     client = ScriptedClient(noise(1))
     flight, listener, _ = await board(flights, client, cache=cache)
     await heard(listener)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await flight.done.wait()
     assert flight.is_kept
     assert await cache.lookup(key())
@@ -197,7 +197,7 @@ async def test_what_came_too_late_still_reaches_the_cache(
     await settled(flight)
     listener.leave(was_late=True)
     client.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await flight.done.wait()
     assert flight.is_kept
     entry = await cache.lookup(key())
@@ -214,7 +214,7 @@ async def test_what_only_the_cache_waits_for_gives_way(
     await settled(flight)
     listener.leave(was_late=True)
     _, other, _ = await board(flights, wanted, "b")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await late.closed.wait()
         await flight.done.wait()
     assert not flight.is_kept
@@ -260,6 +260,6 @@ async def test_what_is_complete_is_shared_while_the_cache_takes_it_in(
     assert not is_new
     assert await heard(again) == sound_of(client)
     disk.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await flight.done.wait()
     assert flight.is_kept

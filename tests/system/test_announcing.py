@@ -246,7 +246,7 @@ async def test_state_availability_info_and_health_are_retained(
     )
     async with living(settings), Caller(broker.port) as late:
         kept = {}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(kept) < 4:
                 message = await late._peer.next()
                 if message.retain:

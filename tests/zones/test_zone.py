@@ -36,13 +36,13 @@ class Room:
         self.ready += 1
 
     async def until(self, is_open: bool) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.card.is_open is not is_open:
                 await asyncio.sleep(0.001)
 
     async def until_opened(self) -> None:
         """It may be closed again by then."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (self.card.opens and self.card.opens[-1]):
                 await asyncio.sleep(0.001)
 
@@ -77,7 +77,7 @@ async def test_a_card_that_comes_late_is_found_and_told() -> None:
     room = Room()
     room.card.missing = True
     async with running(room):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(room.card.opens) < 3:
                 await asyncio.sleep(0.001)
         assert (room.zone.audio, room.changes, room.ready) == (AudioStatus.MISSING, 1, 0)
@@ -95,7 +95,7 @@ async def test_a_card_that_failed_while_it_played_is_opened_again(keep_open_s: f
         room.card.missing = True
         with pytest.raises(DeviceError):
             await room.play()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while room.changes < 1:
                 await asyncio.sleep(0.001)
         room.card.missing = False
@@ -186,5 +186,5 @@ async def test_a_card_that_was_gone_for_a_moment_only_is_told_of_when_it_is_back
         # Back before the zone itself had a look.
         room.zone.refused("the card was unplugged")
         room.zone.end()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await ready.wait()
