@@ -31,12 +31,16 @@ _EMOJI = re.compile(
     "[\u2600-\u27bf\u2b00-\u2bff\u25a0-\u25ff\u2500-\u259f\u231a\u231b\u2328\u23cf\u23e9-\u23f3"
     "\u23f8-\u23fa\u20e3\ufe00-\ufe0f\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]+"
 )
-_EMOJI_BEFORE_MARK = re.compile(f"[ \\t]*{_EMOJI.pattern}(?=\\s*(?:[.,;:!?…]|$))", re.MULTILINE)
+# A run of blanks is tried from its beginning alone: from each of them it would be tried for as
+# long as there are blanks left, and a template that writes kilobytes of them would stop us.
+_EMOJI_BEFORE_MARK = re.compile(
+    f"(?:(?<![ \\t])[ \\t]+)?{_EMOJI.pattern}(?=\\s*(?:[.,;:!?…]|$))", re.MULTILINE
+)
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _JOINER = re.compile("(?<![^\\W\\d_])[\u200c\u200d]|[\u200c\u200d](?![^\\W\\d_])")
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r" ?\n[\n ]*")
-_BLANK_BEFORE_MARK = re.compile(r" +(?=[.,](?:\s|$))")
+_BLANK_BEFORE_MARK = re.compile(r"(?<! ) +(?=[.,](?:\s|$))")
 _WITH_CONTENT = ("script", "style")
 _SIGNS_SPOKEN = frozenset("%&+=@#§°")
 

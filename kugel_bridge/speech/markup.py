@@ -20,7 +20,9 @@ TAG = re.compile(r"<(/?)\s*([A-Za-z][\w:.-]*)([^<>]*)>")
 _KEPT = re.compile(
     r"<break[^<>]*/>|<spell[^<>]*>[^<>]*</spell>|<prosody[^<>]*>|</prosody>", re.IGNORECASE
 )
-_ATTRIBUTE = re.compile(r"""([A-Za-z:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'/>]+))""")
+_ATTRIBUTE = re.compile(
+    r"""(?<![A-Za-z:-])([A-Za-z:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'/>]+))"""
+)
 _TIME = re.compile(r"(\d{1,6}(?:[.,]\d{1,3})?)\s*(ms|s)?", re.IGNORECASE)
 _PARTS = "br p div li ul ol tr table h1 h2 h3 h4 h5 h6 paragraph sentence"
 _NEW_LINE = frozenset(_PARTS.split())

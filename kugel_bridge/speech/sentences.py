@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from kugel_bridge.speech.markup import pieces
 
-_STOP = re.compile(r"[.!?…]+[\"'»“”\u2019)\]]*(?=\s)|[。\uff01\uff1f।]+[」』”]*|\n+")
+_STOP = re.compile(r"(?<![.!?…])[.!?…]+[\"'»“”\u2019)\]]*(?=\s)|[。\uff01\uff1f।]+[」』”]*|\n+")
 _CLAUSE = re.compile(r"[,;:\u2013\u2014][\"'»“”\u2019)\]]*(?=\s)|[\uff0c、\uff1b\uff1a]")
 _BLANK = re.compile(r"\s+")
 _SHORT = re.compile(r"(?:^|[\s(„\"'])(?:[^\W\d_]\.)*[^\W\d_]$")

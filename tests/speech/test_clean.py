@@ -174,6 +174,11 @@ def test_a_word_list_may_hold_signs_and_tags() -> None:
         "<break>" * 9_000,
         "\n" * 60_000,
         "[" * 30_000 + "](b)" * 8_000,
+        "a" + " " * 65_000 + "b",
+        "\t " * 30_000,
+        "<prosody " + "a" * 60_000 + ">",
+        "." * 60_000,
+        "_\n" * 30_000,
     ],
     ids=lambda text: str(text[:8]),
 )

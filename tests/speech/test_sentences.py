@@ -122,3 +122,9 @@ def test_tags_do_not_count_as_speech() -> None:
     text = "Eins hier. " + '<break time="300ms"/>' * 10 + "Zwei hier."
     assert text[sentence_start(text, 0.8) :].endswith("Zwei hier.")
     assert sentence_start(text, 0.2) == 0
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["." * 60_000, "." * 59_000 + "a. b"])
+def test_a_long_run_of_marks_takes_no_time_to_speak_of(text: str) -> None:
+    assert sentence_start(text, 0.5) == 0
