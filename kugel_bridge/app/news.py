@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -56,14 +57,12 @@ def info(settings: Settings) -> dict[str, Any]:
 def process_figures() -> dict[str, Any]:
     """Memory and open files of this process, and the machine's load."""
     own = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "process": {
-            "memory_used_mb": round(resident_mb(), 1),
-            "cpu_s": round(own.ru_utime + own.ru_stime, 1),
-            "open_files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
-        },
-        "os": {"load_average": [round(load, 2) for load in os.getloadavg()]},
-    }
+    process: dict[str, Any] = {"cpu_s": round(own.ru_utime + own.ru_stime, 1)}
+    # Without a descriptor left, these cannot be read.
+    with contextlib.suppress(OSError):
+        process["memory_used_mb"] = round(resident_mb(), 1)
+        process["open_files"] = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return {"process": process, "os": {"load_average": [round(n, 2) for n in os.getloadavg()]}}
 
 
 def resident_mb() -> float:

@@ -94,8 +94,14 @@ class Verbs:
 
     async def _cache_purge(self, arguments: Arguments) -> Answer:
         cache = self._need_cache()
-        if text := arguments.get("text"):
-            gone = [await cache.purge(d) for d in self._digests(str(text), arguments)]
+        if unknown := sorted(arguments.keys() - {"text", "value", "language", "voice", "pinned"}):
+            # What was meant cannot be told, and what is gone has to be paid for again.
+            raise RejectedError(f"{', '.join(unknown)}: give a text, or nothing for every phrase")
+        text = arguments.get("text", arguments.get("value"))
+        if text is not None:
+            if not isinstance(text, str) or not text.strip():
+                raise RejectedError(f"text is {text!r}; give the phrase, or nothing for every one")
+            gone = [await cache.purge(d) for d in self._digests(text, arguments)]
             return {"purged": sum(gone)}
         return {"purged": await cache.purge(pinned=arguments.get("pinned") is True)}
 

@@ -9,6 +9,9 @@ from kugel_bridge.conductor.conductor import Conductor
 from kugel_bridge.queue.store import QueueStore
 
 LOOK_EVERY_S = 30.0
+LOOK_AGAIN_S = 1.0
+"""While the writer does not answer: one slow commit must not be held against it until the next
+look, by which time the watchdog would have ended us."""
 PATIENCE_LOOKS = 2
 """A player that is audible and has not advanced for so many looks hangs; every sink gives up a
 card that stalls long before."""
@@ -31,6 +34,9 @@ class Vigil:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await self.look()
+            while not self._writer_answers:
+                await asyncio.sleep(LOOK_AGAIN_S)
+                self._writer_answers = await self._store.alive()
 
     async def look(self) -> None:
         """Ask the writer, and compare how far the players are with the look before."""

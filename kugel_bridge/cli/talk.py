@@ -32,9 +32,9 @@ PRESENCE_TIMEOUT_S = 2.0
 REQUEST_TIMEOUT_S = 30.0
 MAX_HELD = 1_000
 """Messages kept for a command that is busy; a bridge that talks more is not answering us."""
-ASK_AGAIN_S = 300.0
+ASK_AGAIN_S = 240.0
 """After a broken connection we ask again what became of our announcement, by sending it again: the
-bridge knows its id for ten minutes. Later it would be spoken twice."""
+bridge knows its id for five minutes. Later it would be spoken twice."""
 RECONNECT_S = 1
 _REFUSED_PERSON = (0x86, 0x87)
 """Bad user name or password, not authorized (MQTT 5.0, section 3.2.2.2)."""

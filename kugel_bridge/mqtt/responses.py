@@ -32,7 +32,12 @@ def parse_request(payload: bytes, content_type: str | None = None) -> Request:
     body = read_object(payload, content_type)
     if isinstance(body, dict):
         transaction = body.pop("transaction", None)
-        if len(json_bytes(transaction)) > MAX_TRANSACTION_BYTES:
+        try:
+            size = len(json_bytes(transaction))
+        except ValueError as error:
+            # 1e999 is read as infinity, which JSON cannot write.
+            raise RejectedError(f"transaction: {transaction!r:.80} cannot be sent back") from error
+        if size > MAX_TRANSACTION_BYTES:
             raise RejectedError(f"transaction: more than {MAX_TRANSACTION_BYTES} bytes")
         return Request(body, transaction)
     return Request({"value": body} if body else {})

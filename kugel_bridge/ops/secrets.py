@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 MASK = "********"
@@ -38,8 +39,8 @@ class SecretFilter(logging.Filter):
     def add(self, secrets: Iterable[str]) -> None:
         """Mask these values from now on, too."""
         values = {*self._values, *filter(None, secrets)}
-        # As written, and as they stand in a URL; the longest first, for one may hold another.
-        spelt = {form for value in values for form in (value, quote(value, ""), quote_plus(value))}
+        # The longest first, for one may hold another.
+        spelt = {form for value in values for form in _spellings(value)}
         patterns = [_pattern(form) for form in sorted(spelt, key=len, reverse=True)]
         self._values = tuple(values)
         self._known = re.compile("|".join(patterns)) if patterns else None
@@ -66,6 +67,17 @@ class SecretFilter(logging.Filter):
         if record.stack_info:
             record.stack_info = self.masked(record.stack_info)
         return True
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """As it is written, in a URL, in JSON, and as Python shows a text and its bytes."""
+    yield value
+    yield quote(value, "")
+    yield quote_plus(value)
+    yield json.dumps(value)[1:-1]
+    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    yield repr(value)[1:-1]
+    yield repr(value.encode(errors="surrogateescape"))[2:-1]
 
 
 def _pattern(value: str) -> str:

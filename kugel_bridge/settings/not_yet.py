@@ -35,9 +35,16 @@ def _any(value: Any) -> bool:
 
 
 NOT_YET: tuple[NotYet, ...] = (
+    NotYet("device.area", _given, "remove it; it is for Home Assistant's discovery"),
     NotYet("home_assistant.enabled", _on, "leave it false; mqtt.publish works without it"),
+    NotYet("home_assistant.discovery_prefix", _any, "remove it"),
+    NotYet("home_assistant.status_topic", _any, "remove it"),
     NotYet("hermes.enabled", _on, "leave it false"),
+    NotYet("hermes.site_ids", _any, "remove it"),
     NotYet("wyoming.enabled", _on, "leave it false"),
+    NotYet("wyoming.host", _any, "remove it"),
+    NotYet("wyoming.port", _any, "remove it"),
+    NotYet("wyoming.zeroconf", _any, "remove it"),
     NotYet("cloud.characters_per_day", _given, "remove it"),
     NotYet("alerts.dir", _any, "remove it; the sound of alerts is kept in the phrase cache"),
     NotYet("quiet.*", _any, "remove it; <base>/<device>/set/quiet works"),

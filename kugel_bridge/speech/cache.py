@@ -286,12 +286,20 @@ class PhraseCache:
             if old is not None:
                 await self._writer.finish(old.release)
                 await self._reader.finish(old.close)
-            await self._writer.finish(shelf.open)
+            await self._opened(shelf)
         except Exception as error:  # noqa: BLE001 - whatever it is, it means "no cache"
             self._fail(error)
         else:
             self._shelf = shelf
             self._well()
+
+    async def _opened(self, shelf: Shelf) -> None:
+        try:
+            await self._writer.finish(shelf.open)
+        except asyncio.CancelledError:
+            # It may open yet, on a disk that is only slow; then nobody would close it.
+            self._writer.post(shelf.close)
+            raise
 
     async def _sweep(self) -> None:
         shelf = self._shelf

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import pytest
+
+from kugel_bridge.app import vigil as vigil_module
 from kugel_bridge.app.vigil import PATIENCE_LOOKS, Vigil
 
 
@@ -66,3 +70,24 @@ async def test_a_queue_writer_that_does_not_answer_hangs() -> None:
     store.answers = True
     await vigil.look()
     assert not vigil.trouble
+
+
+async def test_a_writer_that_was_slow_once_is_well_before_the_next_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+
+    class SlowOnce(Store):
+        async def alive(self) -> bool:
+            looks.append(vigil.trouble)
+            if len(looks) == 3:
+                watching.cancel()
+            return len(looks) > 1
+
+    monkeypatch.setattr(vigil_module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(vigil_module, "LOOK_AGAIN_S", 0.0)
+    vigil = Vigil(SlowOnce(), [])
+    watching = asyncio.ensure_future(vigil.run())
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert ["queue writer" in look for look in looks] == [False, True, False]

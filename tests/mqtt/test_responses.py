@@ -36,6 +36,12 @@ def test_a_transaction_comes_back_unchanged(transaction: Any) -> None:
     assert answer == {"data": {"healthy": True}, "status": "ok", "transaction": transaction}
 
 
+@pytest.mark.parametrize("transaction", ["1e999", '{"a": [-1e999]}', '"' + "x" * 2_000 + '"'])
+def test_a_transaction_that_cannot_be_sent_back_is_refused(transaction: str) -> None:
+    with pytest.raises(RejectedError, match="transaction"):
+        parse_request(f'{{"transaction": {transaction}}}'.encode())
+
+
 def test_without_a_transaction_there_is_none_in_the_answer() -> None:
     assert json.loads(answer_payload({})) == {"data": {}, "status": "ok"}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 import pytest
@@ -96,6 +97,16 @@ def test_a_wrong_log_call_neither_raises_nor_leaks(log: io.StringIO) -> None:
     wrong = "%d %s"
     logging.getLogger("x").info(wrong, SECRET)
     assert "s3cret" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [repr, json.dumps, lambda s: json.dumps(s, ensure_ascii=False), lambda s: repr(s.encode())],
+)
+def test_a_secret_is_masked_however_it_is_spelt(spelt: Callable[[str], str]) -> None:
+    secret = "pä\\ss'wö\"rd\n"
+    shown = SecretFilter([secret]).masked(f"refused: {spelt(secret)}.")
+    assert shown in (f"refused: '{MASK}'.", f'refused: "{MASK}".', f"refused: b'{MASK}'.")
 
 
 @given(st.text(), st.text(min_size=6), st.text())

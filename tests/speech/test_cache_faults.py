@@ -19,8 +19,10 @@ from pathlib import Path
 import diskcache
 import pytest
 
+from kugel_bridge.speech import cache as cache_module
 from kugel_bridge.speech.cache import PhraseCache
 from kugel_bridge.speech.phrase import PhraseKey
+from tests.open_files import open_files
 from tests.speech.sounds import heard, key, noise, until
 
 MB = 1_000_000
@@ -454,6 +456,22 @@ async def test_a_hanging_disk_delays_nobody(cache: PhraseCache, tmp_path: Path) 
     await until(works)
     assert quick.problem == ""
     await quick.close()
+
+
+async def test_an_index_that_opens_when_nobody_waits_any_more_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "OPEN_WAIT_S", 0.05)
+    stuck = threading.Event()
+    slow = PhraseCache(tmp_path / "slow", 10 * MB, keep_free_bytes=0)
+    before = open_files()
+    slow._writer.post(stuck.wait)
+    await slow.open()
+    assert slow.problem
+    stuck.set()
+    await slow.close()
+    assert (tmp_path / "slow" / "cache.db").exists()
+    assert open_files() <= before
 
 
 async def test_sound_that_waits_too_long_for_a_disk_is_let_go(

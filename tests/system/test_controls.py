@@ -142,6 +142,10 @@ async def test_questions_are_answered(broker: Mosquitto, caller: Caller, tmp_pat
         assert usage["data"]["days"][0]["characters"] == len(phrase)
         assert (await caller.request("health_check"))["data"]["healthy"] is True
         assert (await caller.request("alerts/check"))["data"] == {"alerts": []}
+        for other in ("The dryer is done.", {"text": "The dryer is done."}):
+            assert (await caller.request("cache/purge", other))["data"]["purged"] == 0
+        for wrong in ({"phrase": phrase}, {"text": 7}, {"text": ""}):
+            assert (await caller.request("cache/purge", wrong))["status"] == "error"
         purged = await caller.request("cache/purge", {"pinned": True})
         assert purged["data"]["purged"] == 1
 
