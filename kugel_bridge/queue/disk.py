@@ -89,7 +89,7 @@ class Disk:
     def reserve(self) -> None:
         """Keep some space for rows that come while the disk is full."""
         if self._connection is not None:
-            reserve_space(self._connection)
+            reserve_space(self._connection, self._path)
 
     def write(
         self, changes: Sequence[Change], reports: Sequence[Report], usage: Sequence[DayUsage]

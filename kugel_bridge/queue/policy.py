@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,14 +12,6 @@ from kugel_bridge.queue.schedule import OrderKey, Schedule
 
 WALL_LOOK_S = 60.0
 """Longest wait for a wall time (s) before looking again: somebody may set the clock."""
-
-
-class Displacement(enum.StrEnum):
-    """Why an entry had to leave the list for another one."""
-
-    REPLACED = "replaced"
-    """A newer one with the same tag came, or a newer status."""
-    QUEUE_FULL = "queue full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +36,9 @@ class Entry:
         wanted = self.announcement
         times = (self.deadline_s, self.retry_at_s, wanted.expires_at_s, wanted.not_before_s)
         # One NaN would make every comparison in a sorted list a lie.
-        if any(time is not None and math.isnan(time) for time in times):
-            raise ValueError(f"announcement {wanted.id} has a time that is not a number")
+        for time in times:
+            if time is not None and math.isnan(time):
+                raise ValueError(f"announcement {wanted.id} has a time that is not a number")
 
     @property
     def key(self) -> tuple[str, str]:
@@ -66,8 +58,13 @@ def entry_for(
 
     `level_ttl_s` (s) counts where the announcement names no ttl of its own; None = no limit.
     """
-    ttl_s = level_ttl_s if announcement.ttl_s is None else announcement.ttl_s
-    deadline_s = math.inf if ttl_s is None else announcement.received.monotonic_s + ttl_s
+    ttl_s, begins_s = announcement.ttl_s, announcement.received.monotonic_s
+    if ttl_s is None:
+        ttl_s = level_ttl_s
+        if announcement.not_before_s is not None:
+            # What is meant for later does not grow stale before its time.
+            begins_s += max(0.0, announcement.not_before_s - announcement.received.wall_s)
+    deadline_s = math.inf if ttl_s is None else begins_s + ttl_s
     return Entry(announcement=announcement, zone=zone, sequence=sequence, deadline_s=deadline_s)
 
 
@@ -127,32 +124,31 @@ class WaitingList:
         """The entry of that announcement in that zone, if it waits."""
         return self._by_id.get(announcement_id, {}).get(zone)
 
-    def add(self, entry: Entry) -> list[tuple[Entry, Displacement]]:
+    def add(self, entry: Entry) -> list[tuple[Entry, Entry | None]]:
         """Let an entry wait; returns who had to leave for it, which may be the entry itself.
 
-        The newer of two with the same tag, or of two statuses, stays. When the list is full, the
-        newest entry of the lowest level goes. An entry with the same id and zone is overwritten.
+        The newer of two with the same tag, or of two statuses, stays, and is named beside the one
+        that leaves. When the list is full, the newest entry of the lowest level goes, and None
+        stands beside it. An entry with the same id and zone is overwritten. One that was taken
+        comes before everything younger of its level again.
         """
         known = self.get(*entry.key)
         if known is not None:
             self._discard(known)
         rivals = self._rivals(entry)
-        if any(rival.sequence > entry.sequence for rival in rivals):
-            return [(entry, Displacement.REPLACED)]
-        displaced = []
+        newer = next((rival for rival in rivals if rival.sequence > entry.sequence), None)
+        if newer is not None:
+            return [(entry, newer)]
+        displaced: list[tuple[Entry, Entry | None]] = []
         for rival in rivals:
             self._discard(rival)
-            displaced.append((rival, Displacement.REPLACED))
+            displaced.append((rival, entry))
         self._insert(entry)
         if len(self) > self._max_waiting:
             last = self._all.last()
             self._discard(last)
-            displaced.append((last, Displacement.QUEUE_FULL))
+            displaced.append((last, None))
         return displaced
-
-    def put_back(self, entry: Entry) -> list[tuple[Entry, Displacement]]:
-        """Let an entry that was taken wait again, before everything younger of its level."""
-        return self.add(entry)
 
     def take(self, now: Instant) -> Entry | None:
         """The first entry that is due and still true, removed from the list."""

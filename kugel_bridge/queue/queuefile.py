@@ -19,8 +19,11 @@ BUSY_TIMEOUT_S = 1.0
 """How long to wait for another program that reads the file with a lock (s)."""
 CHECKPOINT_PAGES = 256
 """The log file is folded into the main file at about 1 MB."""
+PAGE_BYTES = 4096
+LOG_BYTES = 32 + CHECKPOINT_PAGES * (24 + PAGE_BYTES)
+"""What the log takes before it is folded: it has a head, and each page in it has one."""
 RESERVE_BYTES = 256 * 1024
-"""Space that both files hold in advance, for rows that come while the disk is full."""
+"""Space that the main file holds in advance, for rows that come while the disk is full."""
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SUFFIXES = ("", "-wal", "-shm")
 _ASIDE = ".aside-"
@@ -90,6 +93,10 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises sqlite3.Error, OSError, or StorageError for something that is no file.
     """
     _refuse_what_hangs(path)
+    # What is said in a house is nobody else's; SQLite gives its log and index the same mode.
+    # Whatever is wrong with the place, SQLite tells.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     return _connected(path.absolute().as_uri())
 
 
@@ -104,7 +111,7 @@ def prepare(connection: sqlite3.Connection, path: Path, layout: Layout = QUEUE) 
         # FULL: with NORMAL a power cut takes rows back that were promised.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * 4096}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         connection.execute("PRAGMA journal_mode = WAL")
         if _user_version(connection) == 0:
             with transaction(connection):
@@ -177,15 +184,45 @@ def set_aside(path: Path, wall_s: float) -> Path:
     return aside
 
 
-def reserve_space(connection: sqlite3.Connection) -> None:
-    """Make file and log large enough to take some rows when nothing else fits on the disk."""
-    with contextlib.suppress(sqlite3.OperationalError):  # no space for it: go on without
-        with transaction(connection):
-            connection.execute("CREATE TABLE reserve (space BLOB)")
-            connection.execute("INSERT INTO reserve VALUES (zeroblob(?))", (RESERVE_BYTES,))
-        with transaction(connection):
-            connection.execute("DROP TABLE reserve")
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+def reserve_space(connection: sqlite3.Connection, path: Path) -> None:
+    """Make file and log large enough to take some rows when nothing else fits on the disk.
+
+    What an earlier run has reserved is not written again.
+    """
+    # No space for it, or another trouble, which the next write meets: go on without.
+    with contextlib.suppress(OSError):
+        _reserve_log(path)
+    with contextlib.suppress(sqlite3.Error):
+        _reserve_pages(connection)
+
+
+def _reserve_pages(connection: sqlite3.Connection) -> None:
+    # Or dropping the table would copy it to a temporary file before.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    # One that was killed left it behind; without it this writes nothing.
+    connection.execute("DROP TABLE IF EXISTS reserve")
+    free_pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    if free_pages * PAGE_BYTES >= RESERVE_BYTES / 2:
+        return
+    with transaction(connection):
+        connection.execute("CREATE TABLE reserve (space BLOB)")
+        connection.execute("INSERT INTO reserve VALUES (zeroblob(?))", (RESERVE_BYTES,))
+    with transaction(connection):
+        connection.execute("DROP TABLE reserve")
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _reserve_log(path: Path) -> None:
+    """Give the log all its room, without writing anything.
+
+    SQLite deletes the log at each end. It takes only what has its checksums for pages.
+    """
+    how = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(path.with_name(path.name + "-wal"), how)
+    try:
+        os.posix_fallocate(fd, 0, LOG_BYTES)
+    finally:
+        os.close(fd)
 
 
 def is_damage(error: BaseException) -> bool:

@@ -28,7 +28,7 @@ def shortened(report: Report) -> Report:
         tag=full.tag,
         delivery=full.delivery,
     )
-    return replace(report, announcement=brief)
+    return replace(report, announcement=brief, said=report.said or full.said)
 
 
 class RecentEnds:

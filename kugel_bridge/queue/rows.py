@@ -180,7 +180,7 @@ def load_reports(connection: sqlite3.Connection, now: Stamp) -> list[Report]:
     for row in connection.execute(_LOAD_REPORTS):
         try:
             reports.append(_report(row, now))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             logger.debug("a row of the history cannot be read: %s", error)
     return reports
 
@@ -194,6 +194,7 @@ def _report_row(report: Report, boot_id: str) -> Row:
         "text": announcement.text,
         "tag": announcement.tag,
         "delivery": announcement.delivery,
+        "said": report.said,
         "received": [announcement.received.wall_s, announcement.received.monotonic_s],
     }
     return (
@@ -234,6 +235,7 @@ def _report(row: sqlite3.Row, now: Stamp) -> Report:
         duration_ms=details["duration_ms"],
         characters=int(details["characters"]),
         attempts=int(details["attempts"]),
+        said=str(details.get("said", "")),
     )
 
 
@@ -260,7 +262,7 @@ def load_usage(connection: sqlite3.Connection) -> list[DayUsage]:
                     requests=int(row["requests"]),
                 )
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             logger.debug("a row of the usage table cannot be read: %s", error)
     return found
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from kugel_bridge.model.clock import Clock
-from kugel_bridge.model.errors import StorageError
+from kugel_bridge.model.errors import BridgeError, StorageError, UnstorableError
 from kugel_bridge.model.report import Report
 from kugel_bridge.queue.policy import Entry
 from kugel_bridge.queue.queuefile import InUseError
@@ -146,14 +146,14 @@ class QueueStore:
         """Write entries down, over older rows of theirs; await it to know that they are durable.
 
         They are handed over at once, in order with calls of `end`. The result is StorageError if
-        they are in memory only.
+        they are in memory only, UnstorableError if that would be so on any disk.
         """
         chosen = (entries,) if isinstance(entries, Entry) else tuple(entries)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Whoever does not wait for it does not care; the trouble is logged in any case.
         future.add_done_callback(_look_at_result)
 
-        def done(problem: StorageError | None) -> None:
+        def done(problem: BridgeError | None) -> None:
             if future.done():
                 return  # whoever waited was cancelled
             if problem is None:
@@ -166,7 +166,7 @@ class QueueStore:
             # One row that cannot be written would spoil the whole group of others.
             rows = tuple(entry_row(entry, stamp) for entry in chosen)
         except ValueError as error:
-            done(StorageError(f"cannot be stored: {error}"))
+            done(UnstorableError(f"cannot be stored: {error}"))
             return future
         if not chosen:
             done(None)

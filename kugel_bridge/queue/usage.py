@@ -10,7 +10,7 @@ KEPT_DAYS = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayUsage:
-    """Speech bought from the cloud on one day."""
+    """Speech of one day: what the bridge bought, or what one key of the gateway used."""
 
     day: datetime.date
     characters: int = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -76,6 +77,7 @@ class Writer:
         self._reports: deque[Report] = deque(maxlen=KEPT_REPORTS)
         """Outcomes without a row, for the next transaction."""
         self._usage = UsageBook()
+        self._flush_at_s = time.monotonic() + USAGE_FLUSH_S
 
     # --- called from the event loop --------------------------------------------------------
 
@@ -143,7 +145,7 @@ class Writer:
         with self._condition:
             self._condition.wait_for(
                 lambda: self._awake or self._closing,
-                timeout=self._retry_s if trouble else USAGE_FLUSH_S,
+                timeout=self._retry_s if trouble else self._flush_at_s - time.monotonic(),
             )
             self._awake = False
             batch = list(self._work)
@@ -153,8 +155,10 @@ class Writer:
 
     def _handle(self, batch: list[Work], closing: bool) -> None:
         """Write what has to be written now, and keep the rest in mind."""
-        changes, idle = self._sorted(batch), not any(isinstance(w, Put | End | Ping) for w in batch)
-        worth_it = (closing and self._reports) or ((closing or idle) and self._usage)
+        changes, due = self._sorted(batch), time.monotonic() >= self._flush_at_s
+        if due:
+            self._flush_at_s = time.monotonic() + USAGE_FLUSH_S
+        worth_it = (closing and self._reports) or ((closing or due) and self._usage)
         problem = None
         if changes or worth_it:
             problem = self._write(changes)

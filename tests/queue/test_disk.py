@@ -86,6 +86,17 @@ async def test_a_full_disk_refuses_rows_keeps_the_old_ones_and_recovers(small_di
         assert [one.sequence for one in store.entries()] == [*range(1, taken), 200_000]
 
 
+async def test_the_reserve_is_there_at_a_later_start_too(small_disk: Path) -> None:
+    path, clock = small_disk / "queue.db", ManualClock()
+    for _ in range(2):
+        async with QueueStore(path, clock) as store:
+            assert await store.alive()
+    async with QueueStore(path, clock, retry_s=RETRY_S) as store:
+        assert await store.alive()
+        fill_up(small_disk)
+        assert await put_until_full(store) > 100
+
+
 async def test_a_disk_full_at_the_start_is_used_once_there_is_space(small_disk: Path) -> None:
     path = small_disk / "queue.db"
     filler = fill_up(small_disk)

@@ -10,12 +10,16 @@ import pytest
 
 from kugel_bridge.model.errors import StorageError
 from kugel_bridge.queue.queuefile import (
+    LOG_BYTES,
+    PAGE_BYTES,
+    RESERVE_BYTES,
     DamagedError,
     InUseError,
     Lock,
     connect,
     open_read_only,
     prepare,
+    reserve_space,
     set_aside,
     transaction,
 )
@@ -130,6 +134,17 @@ async def test_an_empty_file_is_a_new_queue(path: Path) -> None:
         await store.put(entry(1))
 
 
+async def test_what_waits_is_for_its_owner_only(path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        async with QueueStore(path, ManualClock()) as store:
+            await store.put([entry(1)])
+            modes = {one: one.stat().st_mode & 0o777 for one in path.parent.glob(f"{path.name}*")}
+    finally:
+        os.umask(before)
+    assert [mode for one, mode in modes.items() if one.suffix != ".lock"] == [0o600] * 3
+
+
 async def test_the_database_of_another_program_is_left_alone(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE recipes (name)")
@@ -226,3 +241,49 @@ def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(path: Path) 
         lock.take()
         lock.take()  # to hold it twice is to hold it
         lock.release()
+
+
+# --- the reserve ----------------------------------------------------------------------------
+
+
+def reserved(path: Path) -> int:
+    """Pages that a start writes into the log for the reserve."""
+    connection = connect(path)
+    prepare(connection, path)
+    reserve_space(connection, path)
+    log = path.with_name(path.name + "-wal").stat()
+    assert log.st_blocks * 512 >= LOG_BYTES, "the log has its room"
+    _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    connection.close()
+    return int(pages)
+
+
+def test_a_reserve_is_written_once_and_kept_over_later_starts(path: Path) -> None:
+    assert reserved(path) > 0
+    size = path.stat().st_size
+    assert size >= RESERVE_BYTES
+    assert reserved(path) == 0
+    assert path.stat().st_size == size
+
+
+def test_a_reserve_that_rows_have_taken_is_made_good(path: Path) -> None:
+    reserved(path)
+    connection = connect(path)
+    connection.execute("CREATE TABLE taken (space BLOB)")
+    connection.execute("INSERT INTO taken VALUES (zeroblob(?))", (RESERVE_BYTES,))
+    connection.close()
+    assert reserved(path) > 0
+    assert reserved(path) == 0
+
+
+def test_a_reserve_whose_making_was_cut_short_is_freed_at_the_next_start(path: Path) -> None:
+    connection = connect(path)
+    prepare(connection, path)
+    connection.execute("CREATE TABLE reserve (space BLOB)")
+    connection.execute("INSERT INTO reserve VALUES (zeroblob(?))", (RESERVE_BYTES,))
+    connection.close()
+    reserved(path)
+    connection = connect(path)
+    free_pages = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    connection.close()
+    assert free_pages * PAGE_BYTES >= RESERVE_BYTES

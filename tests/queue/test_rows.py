@@ -186,3 +186,27 @@ def test_whatever_a_column_of_the_history_holds_the_others_load(column: str, val
         rows.save_reports(connection, [finished(entry(n)) for n in (1, 2)], "boot")
         connection.execute(f"UPDATE history SET {column} = ? WHERE id = 'a1'", (value,))
         assert rows.load_reports(connection, NOW)[-1] == finished(entry(2))
+
+
+@given(st.sampled_from(("characters", "attempts", "received", "text", "priority", "source")), JSON)
+@settings(deadline=None)
+def test_whatever_a_fact_of_a_report_says_the_others_load(name: str, value: Any) -> None:
+    with three_rows() as connection:
+        rows.save_reports(connection, [finished(entry(n)) for n in (1, 2)], "boot")
+        (told,) = connection.execute("SELECT details FROM history WHERE id = 'a1'").fetchone()
+        details = json.dumps(json.loads(told) | {name: value})
+        connection.execute("UPDATE history SET details = ? WHERE id = 'a1'", (details,))
+        assert rows.load_reports(connection, NOW)[-1] == finished(entry(2))
+
+
+@given(st.sampled_from(("day", "characters", "audio_s", "cost_cents", "requests")), VALUES)
+@settings(deadline=None)
+def test_whatever_a_column_of_the_usage_holds_the_others_load(column: str, value: object) -> None:
+    days = [datetime.date(2027, 1, 11), datetime.date(2027, 1, 12)]
+    usage = [DayUsage(day=day, characters=1, requests=1) for day in days]
+    with three_rows() as connection:
+        rows.add_usage(connection, usage)
+        connection.execute(
+            f"UPDATE OR REPLACE usage SET {column} = ? WHERE day = '2027-01-11'", (value,)
+        )
+        assert usage[1] in rows.load_usage(connection) or value == "2027-01-12"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kugel_bridge.model.announcement import Priority
 from kugel_bridge.model.clock import Instant
-from kugel_bridge.model.errors import StorageError
+from kugel_bridge.model.errors import StorageError, UnstorableError
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.queue.policy import Entry
 from kugel_bridge.queue.store import QueueStore
@@ -126,11 +126,11 @@ async def test_giving_up_the_wait_does_not_take_the_row_back(
 async def test_text_that_is_not_unicode_spoils_only_its_own_put(store: QueueStore) -> None:
     puts = [store.put(entry(1)), store.put(entry(2, tag="\ud800")), store.put(entry(3))]
     results = await asyncio.gather(*puts, return_exceptions=True)
-    assert [type(result) for result in results] == [type(None), StorageError, type(None)]
+    assert [type(result) for result in results] == [type(None), UnstorableError, type(None)]
 
 
 async def test_a_number_too_large_for_a_row_harms_nobody_later(store: QueueStore) -> None:
-    with pytest.raises(StorageError):
+    with pytest.raises(UnstorableError):
         await store.put(entry(2**80))
     await store.put(entry(1))
 

@@ -117,6 +117,8 @@ async def test_usage_alone_is_written_after_a_while(
         store.add_usage(datetime.date(2027, 1, 11), characters=3)
         async with asyncio.timeout(30):
             while not store.status.commits:
+                # The watch over the writer asks for nothing to be put off.
+                assert await store.alive()
                 await asyncio.sleep(0.01)
 
 
