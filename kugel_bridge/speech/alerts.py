@@ -28,66 +28,70 @@ class Alert:
         return next(iter(self.texts.values()))
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """An alert that could not be given now."""
-
-    name: str
-    problem: str
-
-
 class AlertBook:
     """The stored alerts by name; recordings are read once and kept in memory."""
 
     def __init__(self, alerts: Mapping[str, Alert]) -> None:
         self._alerts = alerts
         self._recordings: dict[str, PcmChunk] = {}
+        self._problems = {
+            name: f"{alert.file} is not read yet" for name, alert in alerts.items() if alert.file
+        }
 
     @property
     def names(self) -> list[str]:
         """All names, in the order of the configuration."""
         return list(self._alerts)
 
-    def words_or_sound(self, name: str, language: str) -> str | PcmChunk:
-        """The alert's text in that language, or its recording.
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Name → why its recording cannot be played; empty when all is well."""
+        return self._problems
 
-        Raises RejectedError if there is no such alert, or its file cannot be used and it has no
-        text either.
+    def load(self) -> None:
+        """Read the recordings that are not in memory yet.
+
+        For a thread: one has up to 64 MiB, and its disk may hang.
+        """
+        problems = {}
+        for name in list(self._problems):
+            file = self._alerts[name].file
+            assert file is not None, "others have no recording"
+            try:
+                sound = read_wav(file)
+                if not sound.frames:
+                    raise StorageError(f"{file} holds no sound")
+                self._recordings[name] = sound
+            except BridgeError as error:
+                problems[name] = str(error)
+        self._problems = problems
+
+    def text_of(self, name: str, language: str) -> str | None:
+        """The alert's text in that language; None for a recording without words.
+
+        Raises RejectedError if there is no such alert.
         """
         alert = self._alerts.get(name)
         if alert is None:
             known = ", ".join(self._alerts) or "none are configured"
             raise RejectedError(f"no alert {name!r}; there are: {known}")
-        if alert.file is None:
-            return alert.text_in(language)
-        try:
-            return self._recording(name, alert.file)
-        except BridgeError as error:
-            if alert.texts:
-                return alert.text_in(language)
-            raise RejectedError(f"alert {name!r} cannot be played: {error}") from error
+        return alert.text_in(language) if alert.texts else None
+
+    def words_or_sound(self, name: str, language: str) -> str | PcmChunk:
+        """The alert's text in that language, or its recording.
+
+        Raises RejectedError if there is no such alert, and StorageError if its recording cannot
+        be played and it has no text either.
+        """
+        text = self.text_of(name, language)
+        if (sound := self._recordings.get(name)) is not None:
+            return sound
+        if text is None:
+            raise StorageError(f"alert {name!r} cannot be played: {self._problems[name]}")
+        return text
 
     def texts(self, language: str) -> Iterator[tuple[str, str]]:
         """Name and text of each alert that is spoken, in that language."""
         for name, alert in self._alerts.items():
             if alert.file is None:
                 yield name, alert.text_in(language)
-
-    def troubles(self) -> list[Trouble]:
-        """What is wrong with the recordings; empty when all is well."""
-        found = []
-        for name, alert in self._alerts.items():
-            if alert.file is not None:
-                try:
-                    self._recording(name, alert.file)
-                except BridgeError as error:
-                    found.append(Trouble(name, str(error)))
-        return found
-
-    def _recording(self, name: str, file: Path) -> PcmChunk:
-        if name not in self._recordings:
-            sound = read_wav(file)
-            if not sound.frames:
-                raise StorageError(f"{file} holds no sound")
-            self._recordings[name] = sound
-        return self._recordings[name]

@@ -329,14 +329,14 @@ class PhraseCache:
             raise StorageError(str(error)) from error
         except Exception as error:
             self._fail(error)
-            raise StorageError(f"the cache failed: {error}") from error
+            raise StorageError(f"the cache failed: {self._told(error)}") from error
 
     def _fail(self, error: Exception) -> None:
         """Say so once an hour; have the index looked at unless it is the disk that is full."""
         if isinstance(error, NoRoomError):
             logger.debug("cache: %s", error)
             return
-        self._problem = f"{error}" or type(error).__name__
+        self._problem = self._told(error)
         passing = isinstance(error, OSError) and error.errno in _PASSING
         if isinstance(error, sqlite3.OperationalError):
             # Those that the sqlite3 module itself raises have no name.
@@ -349,6 +349,13 @@ class PhraseCache:
         if not often:
             self._warned_s = now_s
         logger.log(level, "cache: goes without: %s", self._problem)
+
+    def _told(self, error: Exception) -> str:
+        """What happened, for a person."""
+        is_full = getattr(error, "errno", None) == errno.ENOSPC
+        if is_full or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+            return f"no space left for {self._path}; free some, or set cache.dir to another disk"
+        return str(error) or type(error).__name__
 
     def _well(self) -> None:
         if self._problem:

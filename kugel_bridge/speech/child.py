@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import signal
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
@@ -23,14 +25,16 @@ _OURS = ("KUGEL_BRIDGE_", "KUGELAUDIO_", "CREDENTIALS_DIRECTORY")
 async def started(program: str, arguments: Sequence[str]) -> AsyncGenerator[Child, None]:
     """The running child, dead and reaped when the block is left; raises OSError."""
     child = Child()
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: child, program, *arguments, env=_environment()
-    )
+    try:
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: child, program, *arguments, env=_environment()
+        )
+    except RuntimeError as error:  # its end is waited for in a thread
+        raise OSError(errno.EAGAIN, f"nobody can wait for it: {error}") from error
     try:
         yield child
     finally:
-        # Kills the child if it lives, and closes the pipes at once: no await in between.
-        transport.close()
+        child.leave(transport)
         await child.end()
 
 
@@ -43,6 +47,7 @@ class Child(asyncio.SubprocessProtocol):
         self._data: deque[bytes] = deque()
         self._ahead = 0
         self._is_paused = False
+        self._is_left = False
         self._has_ended = False
         self._news = asyncio.Event()
         self._complaint = b""
@@ -72,6 +77,20 @@ class Child(asyncio.SubprocessProtocol):
         if self._is_paused and self._ahead < MAX_AHEAD // 2:
             self._pause(False)
         return data
+
+    def leave(self, transport: asyncio.SubprocessTransport) -> None:
+        """Kill it if it lives, and close its pipes, all at once; its end comes in a moment."""
+        if transport.get_returncode() is not None:
+            transport.close()
+            return
+        self._is_left = True
+        # The transport itself would look first whether the child has died just now, and so take
+        # its exit code away from whoever waits for it.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(transport.get_pid(), signal.SIGKILL)
+        for number in range(3):
+            if (pipe := transport.get_pipe_transport(number)) is not None:
+                pipe.close()
 
     async def end(self) -> None:
         """Return when the child is reaped and its pipes are closed, or will not be soon."""
@@ -107,6 +126,11 @@ class Child(asyncio.SubprocessProtocol):
         if fd == 1:
             self._has_ended = True
             self._news.set()
+
+    def process_exited(self) -> None:
+        """The child is reaped; what is in its pipes may still be read."""
+        if self._is_left and self._transport is not None:
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The child is reaped and all its pipes are closed."""

@@ -27,14 +27,15 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 _TAG_IN_HIDING = 0xF0000
 """First of the private characters that stand for tags while the text between is cleaned."""
 _HIDDEN = re.compile("[\U000f0000-\U000fffff]")
-_EMOJI = re.compile(
+_PICTURE = (
     "[\u2600-\u27bf\u2b00-\u2bff\u25a0-\u25ff\u2500-\u259f\u231a\u231b\u2328\u23cf\u23e9-\u23f3"
-    "\u23f8-\u23fa\u20e3\ufe00-\ufe0f\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]+"
+    "\u23f8-\u23fa\u20e3\ufe00-\ufe0f\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
 )
-# A run of blanks is tried from its beginning alone: from each of them it would be tried for as
-# long as there are blanks left, and a template that writes kilobytes of them would stop us.
+_EMOJI = re.compile(f"{_PICTURE}+")
+# A run of blanks or pictures is tried from its beginning alone: from each of them it would be
+# tried for as long as there are more, and a template that writes kilobytes of them would stop us.
 _EMOJI_BEFORE_MARK = re.compile(
-    f"(?:(?<![ \\t])[ \\t]+)?{_EMOJI.pattern}(?=\\s*(?:[.,;:!?…]|$))", re.MULTILINE
+    f"(?:(?<![ \\t])[ \\t]++|(?<!{_PICTURE})){_PICTURE}++(?=\\s*(?:[.,;:!?…]|$))", re.MULTILINE
 )
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _JOINER = re.compile("(?<![^\\W\\d_])[\u200c\u200d]|[\u200c\u200d](?![^\\W\\d_])")

@@ -31,8 +31,8 @@ class Client(Protocol):
 class CloudSource:
     """Asks the service for an utterance, with the defaults of the configuration.
 
-    `voice` (a number as text, or a handle) and `speed` stand in where the utterance leaves them
-    open; `origin` tells the cache which service it was.
+    `voice` (a number as text, or a handle) stands in where the utterance leaves it open;
+    `origin` tells the cache which service it was.
     """
 
     kind = SourceKind.CLOUD
@@ -43,11 +43,10 @@ class CloudSource:
         *,
         voice: str | int | None,
         model: str,
-        speed: float = 1.0,
         origin: str = ORIGIN,
     ) -> None:
         self._client = client
-        self._voice, self._model, self._speed, self._origin = voice, model, speed, origin
+        self._voice, self._model, self._origin = voice, model, origin
         self._keys: dict[Utterance, PhraseKey] = {}
 
     @property
@@ -57,14 +56,13 @@ class CloudSource:
 
     def request(self, utterance: Utterance) -> SpeechRequest:
         """What is sent for an utterance."""
-        speed = self._speed if utterance.speed == 1.0 else utterance.speed
         return SpeechRequest(
             # An utterance may be the rest of one, cut inside a tag pair.
             text=mended(utterance.text),
             language=utterance.language,
             voice_id=_voice_id(utterance.voice or self._voice),
             model_id=self._model,
-            speed=min(MAX_RATE, max(MIN_RATE, speed)),
+            speed=min(MAX_RATE, max(MIN_RATE, utterance.speed)),
         )
 
     def key(self, utterance: Utterance) -> PhraseKey:

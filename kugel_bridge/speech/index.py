@@ -123,11 +123,14 @@ class PhraseIndex:
             self._move_aside(trouble)
         # SQLite gives its log and shared memory the owner and mode of the database.
         made_file(self._path / _FILE, Owner.of(self._path))
-        self._set_page_size()
-        self._cache = diskcache.Cache(
-            str(self._path), timeout=LOCK_TIMEOUT_S, disk=GuardedDisk, **_SETTINGS
-        )
-        self._cache.disk.folder = self._folder
+        # diskcache opens and closes it twice; with each last connection SQLite would fold its log
+        # into the database, and delete log and shared memory only to make them again.
+        with contextlib.closing(self._connection()) as connection:
+            self._set_page_size(connection)
+            self._cache = diskcache.Cache(
+                str(self._path), timeout=LOCK_TIMEOUT_S, disk=GuardedDisk, **_SETTINGS
+            )
+            self._cache.disk.folder = self._folder
 
     def release(self) -> None:
         """Close this thread's connection."""
@@ -202,7 +205,7 @@ class PhraseIndex:
                 return "it is not a regular file"
         except FileNotFoundError:
             return None
-        connection = sqlite3.connect(file, timeout=LOCK_TIMEOUT_S)
+        connection = self._connection()
         try:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
@@ -224,15 +227,15 @@ class PhraseIndex:
         finally:
             connection.close()
 
-    def _set_page_size(self) -> None:
+    def _connection(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path / _FILE, timeout=LOCK_TIMEOUT_S)
+
+    @staticmethod
+    def _set_page_size(connection: sqlite3.Connection) -> None:
         """Give a database that is still empty small pages; diskcache would be too late for it."""
-        connection = sqlite3.connect(self._path / _FILE, timeout=LOCK_TIMEOUT_S)
-        try:
-            if connection.execute("PRAGMA page_count").fetchone() == (0,):
-                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-                connection.execute("PRAGMA journal_mode = wal")
-        finally:
-            connection.close()
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA journal_mode = wal")
 
     def _move_aside(self, trouble: str) -> None:
         logger.warning("cache: the index is unusable (%s); starting a new one", trouble)

@@ -66,7 +66,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
-    """Figures of the cache; counts are over its whole life."""
+    """Figures of the cache; counts are over the whole life of its index."""
 
     entries: int = 0
     pinned: int = 0
@@ -77,6 +77,8 @@ class CacheStats:
     phrases_written: int = 0
     bytes_written: int = 0
     """Everything handed to the disk for phrases and index."""
+    counted_since: str = ""
+    """ISO 8601; empty where that is not known. Phrases may be older: a lost index is made anew."""
     problem: str = ""
     """Why there is no cache now; empty when all is well."""
 

@@ -123,7 +123,9 @@ class Ladder:
             if cache is CachePolicy.ONLY:
                 raise NotInCacheError("the phrase is not in the cache")
         reasons: list[str] = []
-        if self._cloud is not None:
+        if self._cloud is None:
+            reasons.append("cloud: none is configured")
+        else:
             try:
                 return await self._from_cloud(self._cloud, utterance, cache, first_sound_s)
             except BridgeError as error:
@@ -131,7 +133,9 @@ class Ladder:
                     raise _later(error) from error
                 logger.info("the cloud cannot say it: %s", error)
                 reasons.append(f"cloud: {error}")
-        if self._local is not None:
+        if self._local is None:
+            reasons.append("local: none is configured")
+        else:
             sound = Sound(self._local.stream(utterance))
             try:
                 await sound.begin()
@@ -140,7 +144,7 @@ class Ladder:
                 reasons.append(f"local: {error}")
             else:
                 return Speech(self._local.kind, sound, reason="; ".join(reasons))
-        return Speech(SourceKind.TONE, _toned(), reason="; ".join(reasons) or "no source at all")
+        return Speech(SourceKind.TONE, _toned(), reason="; ".join(reasons))
 
     def key(self, utterance: Utterance) -> PhraseKey:
         """The phrase that an utterance is; raises RejectedError without a cloud."""

@@ -31,10 +31,11 @@ def _line(line: str) -> str:
     line = line.strip()
     if _FENCE.fullmatch(line) or _DEFINITION.fullmatch(line) or _is_rule(line):
         return ""
-    is_heading = False
-    while found := _BULLET.match(line):
+    is_heading, begin = False, 0
+    while found := _BULLET.match(line, begin):
         is_heading = is_heading or bool(found["heading"])
-        line = line[found.end() :]
+        begin = found.end()
+    line = line[begin:]
     if is_heading:
         line = re.sub(r"(?<!\S)#+$", "", line).rstrip()
     if row := _ROW.fullmatch(line):

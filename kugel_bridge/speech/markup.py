@@ -15,7 +15,7 @@ MAX_RATE = 1.2
 MAX_DEPTH = 64
 """Tags open at once; a text with more is an attack, and what is deeper is dropped."""
 
-TAG = re.compile(r"<(/?)\s*([A-Za-z][\w:.-]*)([^<>]*)>")
+TAG = re.compile(r"<(/?)\s*+([A-Za-z][\w:.-]*+)([^<>]*+)>")
 """Anything that looks like a tag: slash, name, the rest."""
 _KEPT = re.compile(
     r"<break[^<>]*/>|<spell[^<>]*>[^<>]*</spell>|<prosody[^<>]*>|</prosody>", re.IGNORECASE
@@ -74,10 +74,10 @@ def mended(text: str) -> str:
     return "".join(pieces)
 
 
-def pieces(text: str) -> Iterator[tuple[str, bool]]:
+def pieces(text: str, since: int = 0) -> Iterator[tuple[str, bool]]:
     """The text in order: words (False), and whole tags, a spelled piece with its ends (True)."""
-    end = 0
-    for match in _KEPT.finditer(text):
+    end = since
+    for match in _KEPT.finditer(text, since):
         if match.start() > end:
             yield text[end : match.start()], False
         yield match[0], True

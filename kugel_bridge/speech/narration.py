@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 
 from kugel_bridge.audio.arithmetic import audioop
 from kugel_bridge.kugelaudio.frames import WordTiming, WordTimings
-from kugel_bridge.model.errors import ServiceUnavailableError
+from kugel_bridge.model.errors import NoSoundError
 from kugel_bridge.model.pcm import PcmChunk, PcmFormat
 from kugel_bridge.speech.alignment import QUIET, Alignment, ClauseEnd, Mark, Word
 from kugel_bridge.speech.reading import Passage, Reading
@@ -26,7 +26,7 @@ Said = PcmChunk | Mark | ClauseEnd
 Say = Callable[[Passage], AsyncGenerator[Said, None]]
 
 
-class SilentError(ServiceUnavailableError):
+class SilentError(NoSoundError):
     """The engine did its work, and there was nothing to hear."""
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmFormat
@@ -58,11 +57,12 @@ class PhraseKey:
     project_id: int | None = None
     dictionary_ids: tuple[int, ...] | None = None
     speaker_prefix: bool | None = None
+    digest: str = field(init=False, repr=False, compare=False)
+    """64 hexadecimal digits; the same for the same sound only."""
 
-    @property
-    def digest(self) -> str:
-        """64 hexadecimal digits; the same for the same sound only."""
-        return _digest_of(self)
+    def __post_init__(self) -> None:
+        # At once: a key is kept, and its digest asked for before each first sound.
+        object.__setattr__(self, "digest", self._digest())
 
     def _digest(self) -> str:
         # JSON quotes every field, so that no two keys run together into one.
@@ -133,7 +133,3 @@ def _unusual(about: Mapping[str, object]) -> dict[str, Any]:
             raise ValueError(f"{name} is of a wrong type")
         found[name] = parts if isinstance(value, list | tuple) else value
     return found
-
-
-# What is said often is asked for often, each time before its first sound.
-_digest_of = functools.lru_cache(maxsize=256)(PhraseKey._digest)

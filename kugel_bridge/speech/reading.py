@@ -135,6 +135,16 @@ def read(text: str, language: str, *, has_pace: bool = True) -> Reading:
     return Reading("".join(spoken), tuple(draft.done() for draft in drafts))
 
 
+def wordless_pause_s(text: str) -> float | None:
+    """How long a text without words asks to wait (s), 0 if not even that; None if it has words."""
+    if "<" not in text:
+        return None if _UNSPEAKABLE.sub(" ", text).strip() else 0.0
+    passages = read(text, "").passages
+    if any(passage.text.strip() for passage in passages):
+        return None
+    return sum(passage.pause_s for passage in passages)
+
+
 def is_speakable(text: str) -> bool:
     """Whether there is anything in it that has a sound."""
     return any(

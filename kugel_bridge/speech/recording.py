@@ -163,7 +163,7 @@ class Recording:
 
     def _check_room(self) -> None:
         if self._folder.free_bytes() < self._keep_free_bytes:
-            raise OSError(errno.ENOSPC, "less is free on the disk than the cache leaves to others")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _drop(self) -> None:
         """Close, and remove what was not published."""

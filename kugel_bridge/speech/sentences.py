@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from kugel_bridge.speech.markup import pieces
 
 _STOP = re.compile(r"(?<![.!?…])[.!?…]+[\"'»“”\u2019)\]]*(?=\s)|[。\uff01\uff1f।]+[」』”]*|\n+")
+_STOP_MARKS = ".!?…。\uff01\uff1f।"
+_CLOSING_MARKS = "\"'»“”\u2019)]」』"
 _CLAUSE = re.compile(r"[,;:\u2013\u2014][\"'»“”\u2019)\]]*(?=\s)|[\uff0c、\uff1b\uff1a]")
 _BLANK = re.compile(r"\s+")
 _SHORT = re.compile(r"(?:^|[\s(„\"'])(?:[^\W\d_]\.)*[^\W\d_]$")
@@ -49,16 +52,27 @@ def split_at_sentences(text: str, limit: int) -> list[str]:
     return parts
 
 
-def sentence_starts(text: str) -> list[int]:
-    """The indexes at which sentences begin; the first is 0."""
-    starts = [0]
-    tags = _tag_spans(text)
-    for end in _ends(text, _STOP, _ends_a_sentence):
+def sentence_starts(text: str, since: int = 0) -> list[int]:
+    """The indexes at which sentences begin; the first is `since`, which is not inside a tag."""
+    starts = [since]
+    tags = list(_tag_spans(text, since))
+    begin = since
+    for end in _ends(text, _STOP, _ends_a_sentence, since):
+        if end < begin:
+            continue  # another newline in the same gap
         after = _BLANK.match(text, end)
         begin = after.end() if after else end
         if starts[-1] < begin < len(text) and not _inside(tags, begin):
             starts.append(begin)
     return starts
+
+
+def decided_end(text: str) -> int:
+    """Up to where more text changes nothing about the sentences that begin in this one.
+
+    Whether the marks at its very end end a sentence depends on what comes next.
+    """
+    return len(text.rstrip().rstrip(_CLOSING_MARKS).rstrip(_STOP_MARKS))
 
 
 def sentence_start(text: str, fraction: float) -> int:
@@ -83,7 +97,7 @@ def sentence_start(text: str, fraction: float) -> int:
 
 def _cut(text: str, room: int) -> int:
     """Where to cut off the first part, at most `room` characters long."""
-    tags = _tag_spans(text)
+    tags = list(itertools.takewhile(lambda span: span[0] <= room, _tag_spans(text)))
     for pattern, test in ((_STOP, _ends_a_sentence), (_CLAUSE, _always), (_BLANK, _always)):
         best = 0
         for end in _ends(text[: room + 1], pattern, test):
@@ -98,8 +112,10 @@ def _cut(text: str, room: int) -> int:
     return room
 
 
-def _ends(text: str, pattern: re.Pattern[str], test: Callable[[str, int], bool]) -> Iterator[int]:
-    for match in pattern.finditer(text):
+def _ends(
+    text: str, pattern: re.Pattern[str], test: Callable[[str, int], bool], since: int = 0
+) -> Iterator[int]:
+    for match in pattern.finditer(text, since):
         if test(text, match.start()):
             yield match.end()
 
@@ -123,13 +139,12 @@ def _ends_a_sentence(text: str, at: int) -> bool:
     return not (following and text[following.end() : following.end() + 1].islower())
 
 
-def _tag_spans(text: str) -> list[tuple[int, int]]:
-    spans, index = [], 0
-    for piece, is_tag in pieces(text):
+def _tag_spans(text: str, since: int = 0) -> Iterator[tuple[int, int]]:
+    index = since
+    for piece, is_tag in pieces(text, since):
         if is_tag:
-            spans.append((index, index + len(piece)))
+            yield index, index + len(piece)
         index += len(piece)
-    return spans
 
 
 def _inside(spans: list[tuple[int, int]], index: int) -> bool:

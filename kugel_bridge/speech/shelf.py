@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,7 @@ FULL = 0.95
 """Room is made down to this share, so that it need not be made for every phrase."""
 
 _TOTALS = "totals"
+_SINCE = "since"
 
 
 class Phrase(Protocol):
@@ -75,6 +77,7 @@ class Shelf:
         self._index = PhraseIndex(path, self.folder)
         self.recall = Recall(self.folder, recall_bytes)
         self._written_before = 0
+        self._since = ""
 
     def open(self) -> None:
         """Open both; what cannot be used of the index is moved aside."""
@@ -83,6 +86,8 @@ class Shelf:
         self.folder.open()
         self._index.open()
         self._written_before = bytes_written()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._since = self._index.note(_SINCE) if self._index.note(_TOTALS) else now
 
     def release(self) -> None:
         """Close this thread's connection to the index."""
@@ -125,7 +130,10 @@ class Shelf:
         if self._index.volume + len(data) > self._max_bytes:
             raise NoRoomError("the cache is full; raise cache.max_mb, or purge something")
         if self.folder.free_bytes() - len(data) < keep_free_bytes:
-            raise NoRoomError("less is free on the disk than the cache leaves to others")
+            raise NoRoomError(
+                "less is free on the disk than the cache leaves to others; free some space, or set "
+                "cache.dir to another disk"
+            )
         name = self.folder.new_name(phrase.digest)
         self.folder.store(name, data)
         try:
@@ -201,6 +209,7 @@ class Shelf:
         notes[_TOTALS] = json.dumps(
             [total.hits, total.misses, total.phrases_written, total.bytes_written]
         )
+        notes[_SINCE] = self._since
         self._index.write_notes(notes)
 
     def stats(self, counts: Counts) -> CacheStats:
@@ -216,6 +225,7 @@ class Shelf:
             misses=total.misses,
             phrases_written=total.phrases_written,
             bytes_written=total.bytes_written,
+            counted_since=self._since,
         )
 
     def orphans(self, now_s: float) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kugel_bridge.audio.wav import wav_bytes
-from kugel_bridge.model.errors import RejectedError
+from kugel_bridge.model.errors import RejectedError, StorageError
 from kugel_bridge.speech.alerts import Alert, AlertBook
 from tests.speech.sounds import noise
 
@@ -35,12 +35,19 @@ def test_its_words_come_in_the_language_or_in_the_next_best(
     assert AlertBook({"fire": Alert(texts)}).words_or_sound("fire", "en") == said
 
 
+def loaded(alerts: dict[str, Alert]) -> AlertBook:
+    book = AlertBook(alerts)
+    book.load()
+    return book
+
+
 def test_a_recording_wins_over_words_and_is_read_once(siren: Path) -> None:
-    book = AlertBook({"fire": Alert({"": "Fire!"}, siren)})
+    book = loaded({"fire": Alert({"": "Fire!"}, siren)})
     assert book.words_or_sound("fire", "en") == SIREN
     siren.unlink()
+    book.load()
     assert book.words_or_sound("fire", "en") == SIREN
-    assert book.troubles() == []
+    assert book.problems == {}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no sound at all", wav_bytes(noise(0.0))])
@@ -48,19 +55,32 @@ def test_without_its_recording_the_words_are_said(tmp_path: Path, content: bytes
     path = tmp_path / "siren.wav"
     if content is not None:
         path.write_bytes(content)
-    book = AlertBook({"fire": Alert({"": "Fire!"}, path), "water": Alert({}, path)})
+    book = loaded({"fire": Alert({"": "Fire!"}, path), "water": Alert({}, path)})
     assert book.words_or_sound("fire", "en") == "Fire!"
-    with pytest.raises(RejectedError, match=r"'water' cannot be played: .*siren"):
+    with pytest.raises(StorageError, match=r"'water' cannot be played: .*siren"):
         book.words_or_sound("water", "en")
-    assert [trouble.name for trouble in book.troubles()] == ["fire", "water"]
+    assert list(book.problems) == ["fire", "water"]
 
 
 def test_a_recording_that_was_put_there_later_is_found(tmp_path: Path) -> None:
     path = tmp_path / "siren.wav"
-    book = AlertBook({"fire": Alert({}, path)})
-    assert len(book.troubles()) == 1
+    book = loaded({"fire": Alert({}, path)})
+    assert len(book.problems) == 1
     path.write_bytes(wav_bytes(SIREN))
+    book.load()
     assert book.words_or_sound("fire", "en") == SIREN
+
+
+def test_what_was_not_read_yet_is_a_problem_and_not_read_in_passing(siren: Path) -> None:
+    book = AlertBook({"fire": Alert({}, siren)})
+    assert "not read yet" in book.problems["fire"]
+    with pytest.raises(StorageError, match="not read yet"):
+        book.words_or_sound("fire", "en")
+
+
+def test_its_words_are_known_without_its_recording(tmp_path: Path) -> None:
+    book = AlertBook({"fire": Alert({"": "Fire!"}), "siren": Alert({}, tmp_path / "none.wav")})
+    assert (book.text_of("fire", "en"), book.text_of("siren", "en")) == ("Fire!", None)
 
 
 @pytest.mark.parametrize(

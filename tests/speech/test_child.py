@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sys
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -65,6 +69,33 @@ async def test_a_child_that_ignores_its_end_is_killed() -> None:
     async with started(sys.executable, ["-c", script]) as child:
         assert (await child.read(WAIT_S)).startswith(b"up")
     assert children() == []
+
+
+@pytest.fixture
+async def reaping_in_the_loop() -> AsyncIterator[None]:
+    """Children are reaped when the loop comes to it, as newer Pythons do by themselves."""
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(asyncio.get_running_loop())
+    asyncio.set_child_watcher(watcher)
+    yield
+    asyncio.set_child_watcher(None)  # type: ignore[arg-type] # the next one asked for is new
+
+
+@pytest.mark.usefixtures("reaping_in_the_loop")
+async def test_a_child_that_dies_as_it_is_left_is_reaped_by_one_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with started("cat", []) as child:
+        child.say(b"one ", is_last=False)
+        assert await child.read(WAIT_S) == b"one "
+        (pid,) = children()
+        os.kill(pid, signal.SIGTERM)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 # so that no loop runs
+    assert children() == []
+    assert caplog.records == []
 
 
 async def test_an_error_in_the_block_leaves_no_child() -> None:

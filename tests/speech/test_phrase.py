@@ -33,7 +33,7 @@ CHANGES = {
 
 
 def test_every_field_is_tried() -> None:
-    assert CHANGES.keys() == {field.name for field in dataclasses.fields(PhraseKey)}
+    assert CHANGES.keys() == {field.name for field in dataclasses.fields(PhraseKey) if field.init}
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -125,6 +125,6 @@ def test_tags_do_not_count_as_speech() -> None:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("text", ["." * 60_000, "." * 59_000 + "a. b"])
+@pytest.mark.parametrize("text", ["." * 60_000, "." * 59_000 + "a. b", "a" + "\n " * 100_000])
 def test_a_long_run_of_marks_takes_no_time_to_speak_of(text: str) -> None:
     assert sentence_start(text, 0.5) == 0
