@@ -2,41 +2,38 @@
 
     .venv/bin/python -m benchmarks.burst [COUNT]
 
-Every tenth of a second somebody asks it to stop, and looks at its figures. Afterwards what lies on
-its disk is compared with what was sent.
+A wiretap before the bridge notes when each arrived and when it was acknowledged; somebody who
+reads the queue file all the time notes when it could be found there. Every tenth of a second the
+bridge is asked to stop. Afterwards what lies on its disk is compared with what was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.figures import Figures, printed, times
 from benchmarks.process import Process
+from benchmarks.wiretap import Passed, tapping
 from kugel_bridge.queue.stored import stored_entries
 from tests.broker import Mosquitto, Peer
 from tests.house import ROOT, Caller, Daemon, settings_for
 
-LOOK_EVERY_S = 0.1
+STOP_EVERY_S = 0.1
+READ_EVERY_S = 0.01
 GIVE_UP_S = 120.0
-
-
-class Look(NamedTuple):
-    """What the bridge said of itself, between two moments (s)."""
-
-    asked_s: float
-    told_s: float
-    arrived: int
-    durable: int
 
 
 async def answer(asker: Peer, verb: str) -> dict[str, Any]:
@@ -54,24 +51,29 @@ async def measured(count: int) -> Figures:
         # Mosquitto drops the newest beyond a thousand that wait.
         options = [f"max_queued_messages {count + 1000}"]
         with Mosquitto(folder / "broker", extra=options) as broker:
-            settings = settings_for(folder, broker.port)
-            settings["queue"]["max_waiting"] = count + 1000
-            daemon = Daemon(folder, settings)
-            # Not a listener to the events: those come in thousands, and before the answer.
-            asker = Peer(broker.port, filters=[f"{ROOT}/response/#"])
-            async with asker:
-                await daemon.start()
-                async with Caller(broker.port) as caller:
-                    await caller.state(state="idle")
-                process = Process(daemon.pid)
-                try:
-                    await answer(asker, "pause")
-                    before_mb = process.memory_mb()
-                    found = await _burst(count, asker, broker.port)
-                    found["resident_before_mb"] = round(before_mb, 1)
-                    found["resident_most_mb"] = round(process.memory_mb("VmHWM"), 1)
-                finally:
-                    await daemon.end()
+            async with tapping(broker.port, f"{ROOT}/say") as tap:
+                settings = settings_for(folder, tap.port)
+                settings["queue"]["max_waiting"] = count + 1000
+                daemon = Daemon(folder, settings)
+                # Not a listener to the events: those come in thousands, and before the answer.
+                asker = Peer(broker.port, filters=[f"{ROOT}/response/#"])
+                async with asker:
+                    await daemon.start()
+                    async with Caller(broker.port) as caller:
+                        await caller.state(state="idle")
+                    process = Process(daemon.pid)
+                    try:
+                        await answer(asker, "pause")
+                        before_mb = process.memory_mb()
+                        with reading(folder / "queue.db") as durable_s:
+                            found = await _burst(count, asker, broker.port, durable_s)
+                        found["resident_before_mb"] = round(before_mb, 1)
+                        found["resident_most_mb"] = round(process.memory_mb("VmHWM"), 1)
+                        health = await answer(asker, "health_check")
+                        found["events_dropped"] = health["mqtt"]["dropped"]
+                    finally:
+                        await daemon.end()
+                found |= waits(await tap.passed(), durable_s)
         ids = [entry.announcement.id for entry in stored_entries(folder / "queue.db")]
         wanted = [str(number) for number in range(count)]
         return found | {
@@ -82,48 +84,72 @@ async def measured(count: int) -> Figures:
         }
 
 
-async def _burst(count: int, asker: Peer, port: int) -> Figures:
-    # What it counts are messages of every kind: those before the burst, and each request.
-    others = (await answer(asker, "health_check"))["mqtt"]["received"]
+@contextmanager
+def reading(path: Path) -> Iterator[Mapping[str, float]]:
+    """Read the queue file inside the block; when each id could be found in it (monotonic s).
+
+    Nobody sees a row before its commit, and a commit is over when the disk has it.
+    """
+    found: dict[str, float] = {}
+    over = threading.Event()
+
+    def read() -> None:
+        last = 0
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            while not over.wait(READ_EVERY_S):
+                rows = connection.execute("SELECT rowid, id FROM waiting WHERE rowid > ?", (last,))
+                fresh = rows.fetchall()
+                now_s = monotonic()
+                for number, announcement_id in fresh:
+                    found.setdefault(announcement_id, now_s)
+                    last = max(last, number)
+
+    reader = threading.Thread(target=read, name="queue reader")
+    reader.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        reader.join()
+
+
+def waits(passed: Sequence[Passed], durable_s: Mapping[str, float]) -> Figures:
+    """How long each had to wait after its arrival."""
+    given = {json.loads(message.payload)["id"]: message for message in passed}
+    acknowledged = [m.acknowledged_s - m.given_s for m in passed if m.acknowledged_s is not None]
+    # What was acknowledged before somebody looked was durable before.
+    durable = [durable_s[name] - message.given_s for name, message in given.items()]
+    steps = sorted(
+        [(m.given_s, 1) for m in passed]
+        + [(m.acknowledged_s, -1) for m in passed if m.acknowledged_s is not None]
+    )
+    most = level = 0
+    for _, step in steps:
+        level += step
+        most = max(most, level)
+    return {
+        "durable_after": times("durable", [lag * 1000 for lag in durable]),
+        "acknowledged_after": times("acknowledged", [lag * 1000 for lag in acknowledged]),
+        "most_unacknowledged": most,
+        "unacknowledged": len(passed) - len(acknowledged),
+    }
+
+
+async def _burst(count: int, asker: Peer, port: int, durable_s: Mapping[str, float]) -> Figures:
     began_s = monotonic()
     sending = asyncio.create_task(asyncio.to_thread(_send, count, port))
     stops_ms: list[float] = []
-    looks = [Look(began_s, began_s, 0, 0)]
-    while looks[-1].durable < count:
+    while len(durable_s) < count:
         asked_s = monotonic()
         assert asked_s < began_s + GIVE_UP_S, "the burst does not end"
         await answer(asker, "stop")
         stops_ms.append((monotonic() - asked_s) * 1000)
-        asked_s = monotonic()
-        health = await answer(asker, "health_check")
-        others += 2
-        arrived = health["mqtt"]["received"] - others
-        durable = arrived - health["queue"]["unacknowledged"]
-        looks.append(Look(asked_s, monotonic(), arrived, durable))
-        await asyncio.sleep(LOOK_EVERY_S)
-    taken = next(look for look in looks if look.arrived >= count)
+        await asyncio.sleep(STOP_EVERY_S)
     return {
         "sent_s": round(await sending - began_s, 2),
-        "taken_s": round(taken.told_s - began_s, 2),
-        "durable_s": round(looks[-1].told_s - began_s, 2),
-        "durable_after_s": round(_most_lag_s(looks), 2),
-        "most_not_durable": max(look.arrived - look.durable for look in looks),
+        "durable_s": round(monotonic() - began_s, 2),
         "stop": times("stop", stops_ms),
     }
-
-
-def _most_lag_s(looks: Sequence[Look]) -> float:
-    """No announcement took longer from its arrival until it was durable.
-
-    One that arrived between two looks is taken to have come right after the first was asked for,
-    and to be durable when the look that saw it so was answered.
-    """
-    lags = [0.0]
-    for before, after in pairwise(looks):
-        if after.arrived > before.arrived:
-            safe = next(look for look in looks if look.durable >= after.arrived)
-            lags.append(safe.told_s - before.asked_s)
-    return max(lags)
 
 
 def _send(count: int, port: int) -> float:

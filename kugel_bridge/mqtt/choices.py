@@ -39,7 +39,7 @@ _CACHE_POLICIES: Mapping[str, CachePolicy] = {
 
 def seconds_of(field: str, value: object) -> float:
     """How long it stays true (s), more than 0."""
-    seconds = number_of(field, value, 0, YEAR_S)
+    seconds = number_of(field, value, 0, YEAR_S, "the seconds it stays true,")
     if seconds == 0:
         raise wrong(field, value, "give the seconds it stays true, more than 0")
     return seconds
@@ -82,7 +82,9 @@ def repeat_of(field: str, value: object, ignored: list[str]) -> Repeat:
     ignored.extend(f"{field}.{name}" for name in fields.ignored)
     return Repeat(
         1 if count is None else _count_of(f"{field}.{count[0]}", count[1]),
-        Repeat().pause_s if pause is None else number_of(f"{field}.{pause[0]}", pause[1], 0, 3600),
+        Repeat().pause_s
+        if pause is None
+        else number_of(f"{field}.{pause[0]}", pause[1], 0, 3600, "seconds"),
     )
 
 

@@ -63,6 +63,8 @@ class MqttConnection:
         """Why there is no connection; empty while there is one."""
         self.connects = 0
         """How often a connection came up."""
+        self.is_session_kept = False
+        """Whether the broker remembered us when the connection came up."""
         self.received = 0
         self.published = 0
 
@@ -176,6 +178,7 @@ class MqttConnection:
                 "kept" if welcome.session_present else "new",
             )
             self._wire, self.fault = wire, ""
+            self.is_session_kept = welcome.session_present
             self.connects += 1
             self._call(self._on_up)
             self._pump()
@@ -247,7 +250,7 @@ class MqttConnection:
         while wire is not None and wire.has_room and (message := self._outbox.take()) is not None:
             wire.send(message)
             self.published += 1
-        if wire is not None and not self._outbox.crowded:
+        if wire is not None:
             wire.release()
         self._idle.set()
 

@@ -46,6 +46,8 @@ class PahoDriver:
         """Exceptions inside paho, caught; each ends the connection."""
         self.heard_s = self._sent_s = time.monotonic()
         """When the last byte came (monotonic s)."""
+        self._asked_s = self.heard_s
+        """When the broker was last asked for one."""
 
     @property
     def is_open(self) -> bool:
@@ -60,12 +62,18 @@ class PahoDriver:
     @property
     def pause_s(self) -> float:
         """How long nothing has to be done for the keepalive (s)."""
-        due_s = min(self.heard_s, self._sent_s) + self._client.keepalive + _LATE_S
+        # Between a question and its answer there is nothing to do but wait.
+        since_s = min(max(self.heard_s, self._asked_s), self._sent_s)
+        due_s = since_s + self._client.keepalive + _LATE_S
         return max(SHORTEST_PAUSE_S, due_s - time.monotonic())
 
     def check(self) -> None:
         """See to the keepalive."""
-        self._take(self._client.loop_misc)
+        has_to_write = self._client.want_write()
+        if self._take(self._client.loop_misc) and self._client.want_write() and not has_to_write:
+            # A ping. Sent here it costs no further round of the event loop.
+            self._asked_s = time.monotonic()
+            self._writable()
 
     async def connect(self, start: Callable[[], None], limit_s: float) -> None:
         """Call `start`, which connects and may block, and watch the socket from then on.

@@ -5,6 +5,8 @@ So what matters more is handled first, and nobody waits while one call works off
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from paho.mqtt.client import Client
@@ -20,10 +22,15 @@ the 16 KiB of a TLS record: a part of one left in there would not wake the selec
 class FedClient(Client):
     """paho's client; only how it reads is ours."""
 
-    def __init__(self, inbox: Inbox, *args: Any, **options: Any) -> None:
-        """`args` and `options` are paho's."""
+    def __init__(
+        self, inbox: Inbox, take: Callable[[bytes], bool], *args: Any, **options: Any
+    ) -> None:
+        """`take` is offered each packet; paho handles those for which it returns False.
+
+        `args` and `options` are paho's.
+        """
         super().__init__(*args, **options)
-        self._inbox = inbox
+        self._inbox, self._take = inbox, take
         self._meal = memoryview(b"")
         self._end: bytes | OSError | None = None
 
@@ -49,13 +56,18 @@ class FedClient(Client):
             self._end = error
         else:
             if data:
+                # paho's own note: who sends is not dead, though an answer to a ping may be late.
+                self._last_bytes_received = time.monotonic()
                 self._inbox.put(data)
             else:
                 self._end = data
 
     def step(self) -> MQTTErrorCode:
         """Handle one packet; the end of the connection comes after the last one."""
-        self._meal = memoryview(self._inbox.take() or b"")
+        packet = self._inbox.take()
+        if packet is not None and self._take(packet):
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        self._meal = memoryview(packet or b"")
         return self.loop_read()
 
     def _sock_recv(self, bufsize: int) -> bytes:

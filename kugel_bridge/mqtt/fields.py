@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from kugel_bridge.audio.chime import CHIMES
 from kugel_bridge.model.announcement import Volume
 from kugel_bridge.model.errors import RejectedError
 
@@ -18,6 +19,7 @@ SPEEDS = (0.8, 1.2)
 MAX_IGNORED = 16
 """So many unknown fields are named; more would only make the answer long."""
 _SHOWN_CHARACTERS = 60
+_CHIMES = f"give true, false or one of {', '.join(CHIMES)}"
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
@@ -97,11 +99,11 @@ def word_of(field: str, value: object) -> str:
     return text
 
 
-def number_of(field: str, value: object, low: float, high: float) -> float:
+def number_of(field: str, value: object, low: float, high: float, what: str = "a number") -> float:
     """A finite number from `low` to `high`, also as a text that holds one."""
     number = _plain_number(value)
     if number is None or not low <= number <= high:
-        raise wrong(field, value, f"give a number from {low:g} to {high:g}")
+        raise wrong(field, value, f"give {what} from {low:.12g} to {high:.12g}")
     return number
 
 
@@ -167,13 +169,13 @@ def chime_of(field: str, value: object) -> bool | str:
         return flag_of(field, value)
     except RejectedError:
         if not isinstance(value, str):
-            raise
+            raise wrong(field, value, _CHIMES) from None
     text = value.strip().lower()
     if text in ("", "none"):
         return False
     stem = re.split(r"[/\\]", text)[-1].rsplit(".", 1)[0].replace(" ", "-")
     if not _CHIME.fullmatch(stem):
-        raise wrong(field, value, "give true, false or the name of a chime")
+        raise wrong(field, value, _CHIMES)
     return stem
 
 

@@ -32,7 +32,13 @@ from kugel_bridge.mqtt.payloads import (
     parse_announcement,
 )
 from kugel_bridge.mqtt.refusal import RefusedAnnouncementError, refusal_of
-from kugel_bridge.mqtt.responses import Request, answer_payload, error_payload, parse_request
+from kugel_bridge.mqtt.responses import (
+    Request,
+    answer_payload,
+    error_payload,
+    parse_request,
+    read_arguments,
+)
 from kugel_bridge.mqtt.setting import SettingValue, parse_setting
 from kugel_bridge.mqtt.topics import (
     AlertAddress,
@@ -212,7 +218,7 @@ class MqttLink:
                 new_id=self._new_id,
                 clean=self._clean,
                 phrases=self._phrases,
-                reads=self._topics.reads,
+                why_no_reply=self._topics.why_no_reply,
                 content_type=message.content_type,
                 retain=message.retain,
                 expiry_s=message.expiry_s,
@@ -304,7 +310,7 @@ class MqttLink:
         self._requests += 1
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                data = await self._on_request(verb.lower(), arguments)
+                data = await self._on_request(verb.lower(), read_arguments(arguments))
             return answer_payload(data, transaction)
         except BridgeError as error:
             return error_payload(str(error), transaction)
@@ -320,7 +326,7 @@ class MqttLink:
     def _answer(self, verb: str, message: MqttMessage, payload: bytes) -> None:
         self.connection.publish(self._topics.response(verb), payload, is_answer=True)
         topic = message.response_topic
-        if topic is not None and is_publishable(topic) and not self._topics.reads(topic):
+        if topic is not None and is_publishable(topic) and not self._topics.why_no_reply(topic):
             self.connection.publish(topic, payload, correlation=message.correlation, is_answer=True)
 
     def _start(self, work: Any) -> None:
@@ -344,7 +350,5 @@ def fingerprint(message: MqttMessage) -> str:
     """
     if message.qos == 0:
         return ""
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(f"{message.mid}\0{message.topic}\0".encode())
-    digest.update(message.payload)
-    return digest.hexdigest()
+    said = f"{message.mid}\0{message.topic}\0".encode() + message.payload
+    return hashlib.blake2b(said, digest_size=8).hexdigest()

@@ -94,7 +94,7 @@ def parse_announcement(
     new_id: Callable[[], str],
     clean: Clean,
     phrases: Phrases | None = None,
-    reads: Callable[[str], bool] = lambda _topic: False,
+    why_no_reply: Callable[[str], str] = lambda _topic: "",
     content_type: str | None = None,
     retain: bool = False,
     expiry_s: float | None = None,
@@ -105,8 +105,8 @@ def parse_announcement(
 ) -> Announcement | None:
     """The announcement in a message; None for an empty one, which only clears a retained one.
 
-    `expiry_s` is what the broker says is left of the message's life (s), `reads` tells topics
-    that no outcome may be sent to. Raises RefusedAnnouncementError, and nothing else.
+    `expiry_s` is what the broker says is left of the message's life (s), `why_no_reply` why no
+    outcome may be sent to a topic. Raises RefusedAnnouncementError, and nothing else.
     """
     if not payload:
         return None
@@ -123,10 +123,15 @@ def parse_announcement(
         draft.priority = Priority.CRITICAL  # smoke, water, a burglar: it passes mute and quiet
     try:
         if response_topic is not None:
-            draft.reply_to = (_reply(response_topic, "response topic", reads, correlation),)
+            draft.reply_to = (_reply(response_topic, "response topic", why_no_reply, correlation),)
         try:
-            fields, parts = _fields_of(address, read_body(payload, content_type), draft)
-            _identify(fields, draft, reads)
+            body = read_body(payload, content_type)
+            if isinstance(body, str) and isinstance(address, SayAddress):
+                draft.text = _sendable(body)
+                _refuse_retained(retain)
+                return _text_alone(address, body, draft, received=received, clean=clean)
+            fields, parts = _fields_of(address, body, draft)
+            _identify(fields, draft, why_no_reply)
         except RejectedError:
             _refuse_retained(retain)
             raise
@@ -164,21 +169,40 @@ def alert_of(announcement: Announcement) -> str:
 
 def _refuse_retained(retain: bool) -> None:
     if retain:
-        raise RejectedError(
-            "retained: the message would be spoken again at every start; publish it without retain"
-        )
+        # It would be spoken again at every start; the manual says so, and this word stands in it.
+        raise RejectedError("retained")
+
+
+def _text_alone(
+    address: SayAddress, text: str, draft: _Draft, *, received: Instant, clean: Clean
+) -> Announcement:
+    """What nearly all send. To ask it for all the fields it does not have would take longer."""
+    _check_zones(address)
+    text = clean(text_of("text", text), None)
+    if not text.strip():
+        raise _nothing_left()
+    draft.text = text
+    _check_length(len(text))
+    return Announcement(
+        id=draft.id,
+        segments=(TextSegment(text),),
+        received=received,
+        zones=draft.zones,
+        volume=None if address.volume is None else _volume_in_topic(address.volume),
+        ttl_s=draft.expiry_s,
+        reply_to=draft.reply_to,
+        delivery=draft.delivery,
+        redelivered=draft.redelivered,
+    )
 
 
 def _fields_of(
     address: SayAddress | AlertAddress, body: Body, draft: _Draft
 ) -> tuple[Fields, list[Any]]:
-    """The message as fields and, where it is a list or text, the parts to say."""
+    """The message as fields and, where it is a list, the parts to say."""
     spellings = ALERT if isinstance(address, AlertAddress) else ANNOUNCEMENT
     if isinstance(body, str):
-        if isinstance(address, AlertAddress):
-            return Fields({"name": body}, spellings), []
-        draft.text = _sendable(body)
-        return Fields({}, spellings), [body]
+        return Fields({"name": body}, spellings), []
     if isinstance(body, list):
         return Fields({}, spellings), body
     inner = body.get("input")
@@ -194,14 +218,20 @@ def _fields_of(
     return Fields(body, spellings), []
 
 
-def _identify(fields: Fields, draft: _Draft, reads: Callable[[str], bool]) -> None:
+def _identify(fields: Fields, draft: _Draft, why_no_reply: Callable[[str], str]) -> None:
     """Who asks, and where the answer goes: first of all, so that a refusal finds its way."""
+    wrong_id: RejectedError | None = None
     if (found := fields.take("id")) is not None:
-        draft.id = word_of(*found)
+        try:
+            draft.id = word_of(*found)
+        except RejectedError as error:
+            wrong_id = error  # to be told where the answer is wanted
     if (found := fields.take("reply_to")) is not None:
-        address = _reply(text_of(*found), found[0], reads)
+        address = _reply(text_of(*found), found[0], why_no_reply)
         if all(other.topic != address.topic for other in draft.reply_to):
             draft.reply_to += (address,)
+    if wrong_id is not None:
+        raise wrong_id
     if (found := fields.take("priority")) is not None:
         draft.priority = priority_of(*found)
     if (found := fields.take("zones")) is not None:
@@ -219,9 +249,7 @@ def _announcement(
     phrases: Phrases | None,
 ) -> Announcement:
     if isinstance(address, SayAddress):
-        for zone in address.zones:
-            if not NAME.fullmatch(zone):
-                raise wrong("zone in the topic", zone, "zones have 1 to 64 of a-z, 0-9, _ and -")
+        _check_zones(address)
     ignored: list[str] = []
     language = _optional(fields, "language", language_of)
     voice = _optional(fields, "voice", word_of)
@@ -233,7 +261,7 @@ def _announcement(
     ttl_s, expires_at_s = _lifetime(fields)
     if draft.expiry_s is not None:
         ttl_s = draft.expiry_s if ttl_s is None else min(ttl_s, draft.expiry_s)
-    _check_length(segments)
+    _check_length(sum(len(s.text) for s in segments if isinstance(s, TextSegment)))
     return Announcement(
         id=draft.id,
         segments=segments,
@@ -250,7 +278,7 @@ def _announcement(
         expires_at_s=expires_at_s,
         not_before_s=_optional(fields, "not_before", moment_of),
         tag=_optional(fields, "tag", word_of),
-        dedupe_s=_optional(fields, "dedupe", lambda f, v: number_of(f, v, 0, YEAR_S)),
+        dedupe_s=_optional(fields, "dedupe", lambda f, v: number_of(f, v, 0, YEAR_S, "seconds")),
         repeat=_optional(fields, "repeat", lambda f, v: repeat_of(f, v, ignored)) or Repeat(),
         cache=_optional(fields, "cache", cache_of) or CachePolicy.USE,
         offline=_optional(fields, "offline", offline_of),
@@ -258,9 +286,16 @@ def _announcement(
         reply_to=draft.reply_to,
         delivery=draft.delivery,
         redelivered=draft.redelivered,
+        shared=isinstance(address, SayAddress) and address.shared,
         # Last of all: by now every field we know has been asked for.
         ignored=_ignored(fields, ignored),
     )
+
+
+def _check_zones(address: SayAddress) -> None:
+    for zone in address.zones:
+        if not NAME.fullmatch(zone):
+            raise wrong("zone in the topic", zone, "zones have 1 to 64 of a-z, 0-9, _ and -")
 
 
 def _ignored(fields: Fields, in_segments: list[str]) -> tuple[str, ...]:
@@ -339,12 +374,15 @@ def _cleaned(
                 segment = replace(segment, text=text)  # noqa: PLW2901  the same part, cleaned
         kept.append(segment)
     if not any(isinstance(s, TextSegment | ChimeSegment | AlertSegment) for s in kept):
-        raise RejectedError("there is nothing left to say after cleaning the text")
+        raise _nothing_left()
     return tuple(kept)
 
 
-def _check_length(segments: tuple[Segment, ...]) -> None:
-    characters = sum(len(s.text) for s in segments if isinstance(s, TextSegment))
+def _nothing_left() -> RejectedError:
+    return RejectedError("there is nothing left to say after cleaning the text")
+
+
+def _check_length(characters: int) -> None:
     if characters > MAX_TEXT_CHARACTERS:
         raise RejectedError(
             f"the text has {characters} characters; at most {MAX_TEXT_CHARACTERS} are spoken"
@@ -362,8 +400,12 @@ def _volume(address: SayAddress | AlertAddress, fields: Fields) -> Volume | None
         siren = isinstance(address, AlertAddress) and found[0] == "volume_level"
         return volume_of(*found, fraction=siren)
     if isinstance(address, SayAddress) and address.volume is not None:
-        return volume_of("volume in the topic", address.volume)
+        return _volume_in_topic(address.volume)
     return None
+
+
+def _volume_in_topic(level: str) -> Volume:
+    return volume_of("volume in the topic", level)
 
 
 def _chime(fields: Fields) -> bool | str | None:
@@ -394,13 +436,16 @@ def _lifetime(fields: Fields) -> tuple[float | None, float | None]:
 
 
 def _reply(
-    topic: str, field: str, reads: Callable[[str], bool], correlation: bytes | None = None
+    topic: str,
+    field: str,
+    why_no_reply: Callable[[str], str],
+    correlation: bytes | None = None,
 ) -> ReplyAddress:
     topic = text_of(field, topic).strip()
     if not is_publishable(topic):
         raise wrong(field, topic, "give a topic without wildcards")
-    if reads(topic):
-        raise wrong(field, topic, "the outcome would be spoken there; give another topic")
+    if why := why_no_reply(topic):
+        raise wrong(field, topic, f"{why}; give another topic")
     return ReplyAddress(topic, correlation)
 
 

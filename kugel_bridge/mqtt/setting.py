@@ -26,7 +26,8 @@ def parse_setting(name: str, payload: bytes) -> SettingValue:
         raise RejectedError(f"there is no setting {name[:64]!r}; there are {', '.join(SETTINGS)}")
     value: object = read_object(payload)
     if isinstance(value, dict):
-        value = value.get("value", value.get(name))
+        # Those who speak zigbee2mqtt write {"state": "ON"}.
+        value = next((value[key] for key in ("value", name, "state") if key in value), None)
     if name == "volume":
         return volume_of(name, value)
     if name in SWITCHES:

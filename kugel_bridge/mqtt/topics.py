@@ -17,6 +17,10 @@ RESERVED_NAMES = ("group", "say")
 """No device may be called so: its topics would be those of a group or of every bridge."""
 MAX_TOPIC_BYTES = 1024
 """MQTT allows 65,535; nobody means that."""
+_TOLD = ("availability", "state", "event", "info", "health")
+"""What a bridge writes to beside its answers."""
+_SPOKEN = "the outcome would be spoken there"
+_MISTAKEN = "a bridge writes there, and the outcome would be taken for what it tells"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,11 @@ class SayAddress:
     """A topic that takes announcements."""
 
     zones: tuple[str, ...] = ()
-    """As written in the topic, unchecked; empty = the default zone."""
+    """The topic's, in small letters, unchecked; empty = the default zone."""
     volume: str | None = None
     """The last level of `.../say/<volume>`, unchecked."""
+    shared: bool = False
+    """Whether other bridges read the topic too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ class Topics:
             if own is not None:
                 return own
         if topic in self._said:  # what is left are the shared topics: no filter is a topic
-            return SayAddress()
+            return SayAddress(shared=True)
         if any(matches(pattern, topic) for pattern in self._extra):
             return SayAddress()
         return None
@@ -127,17 +133,23 @@ class Topics:
         """Where the answer to `verb` goes, spelt as the caller did."""
         return f"{self._root}/response/{verb}"
 
-    def reads(self, topic: str) -> bool:
-        """Whether this bridge or a sister at the same base would read `topic` as a request.
+    def why_no_reply(self, topic: str) -> str:
+        """Why no outcome may be sent to `topic`; empty if it may.
 
-        An outcome sent there would be spoken, and its outcome again.
+        Where this bridge or a sister at the same base reads, it would be spoken, and its outcome
+        again; where they write, it would be taken for what they tell.
         """
         if self.address_of(topic) is not None:
-            return True
+            return _SPOKEN
         levels = topic.removeprefix(f"{self._base}/").split("/")
-        return topic.startswith(f"{self._base}/") and (
-            "say" in levels or levels[1:2] in (["alert"], ["set"], ["request"])
-        )
+        if topic.startswith(f"{self._base}/"):
+            if "say" in levels or levels[1:2] in (["alert"], ["set"], ["request"]):
+                return _SPOKEN
+            if levels[1:2] == ["response"] or (len(levels) == 2 and levels[1] in _TOLD):
+                return _MISTAKEN
+        if any(matches(pattern, topic) for pattern in self._written):
+            return _MISTAKEN
+        return ""
 
     def _own_address(self, levels: list[str]) -> Address | None:
         match levels:
@@ -146,7 +158,7 @@ class Topics:
             case ["say", volume]:
                 return SayAddress(volume=volume)
             case ["zone", zone, "say"]:
-                return SayAddress(zones=(zone,))
+                return SayAddress(zones=(zone.lower(),))
             case ["alert"]:
                 return AlertAddress()
             case ["set", name]:

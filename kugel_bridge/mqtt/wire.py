@@ -10,8 +10,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -26,6 +25,8 @@ from kugel_bridge.mqtt.driver import PahoDriver
 from kugel_bridge.mqtt.feed import FedClient
 from kugel_bridge.mqtt.inbox import Inbox
 from kugel_bridge.mqtt.message import Ack, MqttMessage, Outgoing, Will
+from kugel_bridge.mqtt.publish import plain_publish
+from kugel_bridge.mqtt.receipts import AT_ONCE, EVERY_S, Receipt, Receipts
 from kugel_bridge.mqtt.verdict import (
     End,
     Version,
@@ -62,10 +63,9 @@ class Wire:
     ) -> None:
         """`on_message` and `on_room` (something sent was confirmed) are called on the loop.
 
-        While it is `crowded`, no message is acknowledged until `release` is called: at our
-        receive maximum the broker delivers nothing more, and a flood cannot outrun its outcomes.
-        `unkept` are filters of what the broker does not keep for us; it overtakes a flood of the
-        rest.
+        While it is `crowded`, no message is acknowledged: at our receive maximum the broker
+        delivers nothing more, and a flood cannot outrun its outcomes. `unkept` are filters of what
+        the broker does not keep for us; it overtakes a flood of the rest.
         """
         self.version = version
         self.in_flight: dict[int, Outgoing] = {}
@@ -73,7 +73,9 @@ class Wire:
         self.unacked = 0
         """Messages from the broker that wait for our acknowledgement."""
         self._unkept = unkept
-        self._crowded, self._held = crowded, deque[tuple[int, int]]()
+        self._crowded, self._receipts = crowded, Receipts()
+        self._next_release: asyncio.TimerHandle | None = None
+        self._inbox, self._handled = Inbox(unkept), 0
         self._callback_errors = 0
         self._broker = broker
         self._on_message, self._on_room = on_message, on_room
@@ -148,16 +150,19 @@ class Wire:
 
     async def leave(self) -> None:
         """Say goodbye in order, so that the broker does not publish our will."""
-        if (
-            self.alive
-            and self._welcome.done()
-            and self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS
-        ):
+        if not self.alive or not self._welcome.done():
+            return
+        for _ in range(0, len(self._receipts), AT_ONCE):
+            self._acknowledge(self._receipts.take())
+            await asyncio.sleep(0)
+        if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
             await asyncio.wait((self._ended,))
 
     def close(self) -> None:
         """Drop the connection without a word; harmless when it has ended already."""
         self._end(WireError("closed by us", End.LOST))
+        if self._next_release is not None:
+            self._next_release.cancel()
         self._driver.close()
 
     # --- what it carries ----------------------------------------------------------------
@@ -207,9 +212,24 @@ class Wire:
         self.in_flight[info.mid] = message
 
     def release(self) -> None:
-        """Send the acknowledgements that were held, in their order."""
-        while self._held and self.alive:
-            mid, qos = self._held.popleft()
+        """Acknowledge what may be, in its order; of a flood some now, and the rest bit by bit."""
+        if self._next_release is None:
+            self._release()
+
+    def _release(self) -> None:
+        self._next_release, due = None, list[Receipt]()
+        if not self._crowded():
+            due = self._receipts.take_due(
+                handled=self._handled, unread=len(self._inbox), unacknowledged=self.unacked
+            )
+            self._acknowledge(due)
+        if self.alive and (self._receipts or (due and self._receipts.is_flooded)):
+            self._next_release = self._loop.call_later(EVERY_S, self._release)
+
+    def _acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        for mid, qos in receipts:
+            if not self.alive:
+                return  # the broker sends them again
             self.unacked -= 1
             self._client.ack(mid, qos)
 
@@ -218,7 +238,8 @@ class Wire:
     def _new_client(self, will: Will, context: ssl.SSLContext | None) -> FedClient:
         broker, five = self._broker, self.version is Version.MQTT_5
         client = FedClient(
-            Inbox(self._unkept),
+            self._inbox,
+            self._took,
             CallbackAPIVersion.VERSION2,
             client_id=broker.client_id,
             clean_session=None if five else False,
@@ -337,7 +358,7 @@ class Wire:
         self._loop.call_soon(self._on_room)
 
     def _on_paho_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
-        ack = self._ack_for(message)
+        ack = self._ack_for(message.mid, message.qos)
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -346,39 +367,51 @@ class Wire:
             ack()
             return
         found = message.properties
-        try:
-            self._on_message(
-                MqttMessage(
-                    topic=topic,
-                    payload=bytes(message.payload),
-                    qos=message.qos,
-                    retain=message.retain,
-                    dup=message.dup,
-                    mid=message.mid,
-                    ack=ack,
-                    expiry_s=getattr(found, "MessageExpiryInterval", None),
-                    response_topic=getattr(found, "ResponseTopic", None),
-                    correlation=getattr(found, "CorrelationData", None),
-                    content_type=getattr(found, "ContentType", None),
-                )
+        self._hand_on(
+            MqttMessage(
+                topic=topic,
+                payload=bytes(message.payload),
+                qos=message.qos,
+                retain=message.retain,
+                dup=message.dup,
+                mid=message.mid,
+                ack=ack,
+                expiry_s=getattr(found, "MessageExpiryInterval", None),
+                response_topic=getattr(found, "ResponseTopic", None),
+                correlation=getattr(found, "CorrelationData", None),
+                content_type=getattr(found, "ContentType", None),
             )
+        )
+
+    # --- what it takes from the socket ----------------------------------------------------
+
+    def _took(self, packet: bytes) -> bool:
+        """Hand on the message in a packet, if it is one that can be read without paho."""
+        found = plain_publish(packet, has_properties=self.version is Version.MQTT_5)
+        if found is None:
+            return False
+        self._hand_on(MqttMessage(*found, self._ack_for(found.mid, found.qos)))
+        return True
+
+    def _hand_on(self, message: MqttMessage) -> None:
+        try:
+            self._on_message(message)
         except Exception:
             self._callback_errors += 1
-            logger.exception("a message on %s was dropped by an error", topic)
+            logger.exception("a message on %s was dropped by an error", message.topic)
             # It would come again with every connection, and do the same.
-            ack()
+            message.ack()
 
-    def _ack_for(self, message: MQTTMessage) -> Ack:
-        if message.qos == 0:
+    def _ack_for(self, mid: int, qos: int) -> Ack:
+        if qos == 0:
             return Ack()
-        mid, qos = message.mid, message.qos
         self.unacked += 1
+        self._handled += 1
 
         def send() -> None:
             if self.alive:
-                self._held.append((mid, qos))
-                if not self._crowded():
-                    self.release()
+                self._receipts.add((mid, qos))
+                self.release()
 
         return Ack(send)
 

@@ -339,7 +339,8 @@ async def test_a_full_window_stops_the_broker_and_an_acknowledgement_opens_it(
             message.ack()
             payloads.append(message.payload)
         assert payloads == [str(number).encode() for number in range(100)]
-        assert ear.connection.unacked == 0
+        # Mosquitto 2.0.11 sends a window for each, and is answered one by one after that.
+        await until(lambda: ear.connection.unacked == 0)
 
 
 async def test_a_takeover_is_told_and_does_not_start_a_fight(

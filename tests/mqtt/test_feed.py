@@ -62,7 +62,9 @@ async def test_beyond_its_bound_the_socket_is_left_alone_and_nothing_is_lost() -
 
     got: list[bytes] = []
     async with scripted(play) as port:
-        client = FedClient(Inbox(max_waiting_bytes=10_000), CallbackAPIVersion.VERSION2)
+        client = FedClient(
+            Inbox(max_waiting_bytes=10_000), lambda _: False, CallbackAPIVersion.VERSION2
+        )
         client.on_message = lambda _client, _data, message: got.append(bytes(message.payload[:4]))
         await asyncio.to_thread(client.connect, "127.0.0.1", port)
 
@@ -96,3 +98,25 @@ async def test_what_came_before_the_end_of_the_connection_is_delivered() -> None
         await ear.was_down()
         got = [ear.messages.get_nowait().payload for _ in range(100)]
         assert got == [b"%d" % number for number in range(100)]
+
+
+async def test_a_broker_that_sends_is_not_given_up_though_its_pong_is_late() -> None:
+    pings = 0
+
+    async def play(script: Script) -> None:
+        nonlocal pings
+        await script.welcome()
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(send_on(script))
+            while pings < 2:
+                pings += (await script.packet())[0] == 0xC0
+            sending.cancel()
+
+    async def send_on(script: Script) -> None:
+        while True:
+            script.send(publish_packet("kugel/say", b"x", five=True))
+            await asyncio.sleep(0.1)
+
+    async with scripted(play) as port, listening(port, keepalive_s=1) as ear:
+        await ear.was_down()
+        assert pings == 2

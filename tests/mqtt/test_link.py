@@ -165,7 +165,7 @@ async def test_a_retained_request_that_comes_now_is_rejected(mosquitto: Mosquitt
         told = await event(peer)
         assert told["event_type"] == "rejected"
         assert told["id"] == "door-17"
-        assert told["reason"].startswith("retained")
+        assert told["reason"] == "retained"
         assert told["zone"] == "main"
         assert await event(peer, "answers/a") == told
         assert app.link.connection.unacked == 0
@@ -179,7 +179,7 @@ async def test_with_3_1_1_a_replayed_request_is_reported_once(tmp_path: Path) ->
             await peer.publish(f"{ROOT}/set/muted", "ON", retain=True)
         async with running(broker.port) as app:
             await until(lambda: app.rejected)
-            assert str(app.rejected[0]).startswith("retained")
+            assert str(app.rejected[0]) == "retained"
             message = MqttMessage(f"{ROOT}/say", b"old", 1, True, False, 1, Ack())
             app.link._on_message(message)
             assert len(app.rejected) == 1

@@ -26,6 +26,7 @@ from kugel_bridge.mqtt.setting import SETTINGS, parse_setting
         ("quiet", b"true", True),
         ("paused", b"0", False),
         ("paused", b'{"value": false}', False),
+        ("muted", b'{"state": "ON"}', True),
         ("voice", b"anna", "anna"),
         ("voice", b"12", "12"),
         ("voice", b'"anna"', "anna"),

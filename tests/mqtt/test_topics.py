@@ -25,10 +25,11 @@ TOPICS = Topics("kugel", "kitchen", ["downstairs"], ["audio/speak", "home/+/tts"
 @pytest.mark.parametrize(
     ("topic", "address"),
     [
-        ("kugel/say", SayAddress()),
-        ("kugel/group/downstairs/say", SayAddress()),
+        ("kugel/say", SayAddress(shared=True)),
+        ("kugel/group/downstairs/say", SayAddress(shared=True)),
         ("kugel/group/upstairs/say", None),
         ("kugel/kitchen/say", SayAddress()),
+        ("kugel/kitchen/zone/Attic/say", SayAddress(zones=("attic",))),
         ("kugel/kitchen/say/35", SayAddress(volume="35")),
         ("kugel/kitchen/say/loud", SayAddress(volume="loud")),
         ("kugel/kitchen/say/35/now", None),
@@ -126,26 +127,38 @@ def test_a_device_name_that_cannot_be_a_topic_is_refused(name: str) -> None:
 def test_a_base_of_several_levels_works() -> None:
     topics = Topics("house/voice", "kitchen")
     assert topics.address_of("house/voice/kitchen/say") == SayAddress()
-    assert topics.address_of("house/voice/say") == SayAddress()
+    assert topics.address_of("house/voice/say") == SayAddress(shared=True)
 
 
 @pytest.mark.parametrize(
-    ("topic", "read"),
+    ("topic", "why"),
     [
-        ("kugel/kitchen/say", True),
-        ("kugel/bath/say", True),
-        ("kugel/bath/zone/all/say", True),
-        ("kugel/bath/alert", True),
-        ("kugel/bath/set/volume", True),
-        ("kugel/bath/request/stop", True),
-        ("audio/speak", True),
-        ("kugel/kitchen/event", False),
-        ("kugel/kitchen/answers", False),
-        ("node-red/answers", False),
+        ("kugel/kitchen/say", "would be spoken"),
+        ("kugel/bath/say", "would be spoken"),
+        ("kugel/bath/zone/all/say", "would be spoken"),
+        ("kugel/bath/alert", "would be spoken"),
+        ("kugel/bath/set/volume", "would be spoken"),
+        ("kugel/bath/request/stop", "would be spoken"),
+        ("audio/speak", "would be spoken"),
+        ("kugel/kitchen/availability", "a bridge writes there"),
+        ("kugel/kitchen/state", "a bridge writes there"),
+        ("kugel/kitchen/response/cache/stats", "a bridge writes there"),
+        ("kugel/bath/event", "a bridge writes there"),
+        ("kugel/bath/info", "a bridge writes there"),
+        ("kugel/bath/health", "a bridge writes there"),
+        ("kugel/bath/response/queue", "a bridge writes there"),
+        ("found/kitchen/config", "a bridge writes there"),
+        ("kugel/kitchen/answers", ""),
+        ("kugel/reply/4711", ""),
+        ("kugel/state", ""),
+        ("other/kitchen/state", ""),
+        ("node-red/answers", ""),
     ],
 )
-def test_topics_that_a_bridge_reads_are_known(topic: str, read: bool) -> None:
-    assert TOPICS.reads(topic) is read
+def test_no_outcome_is_sent_where_a_bridge_reads_or_writes(topic: str, why: str) -> None:
+    topics = Topics("kugel", "kitchen", extra=["audio/speak"], published=["found/#"])
+    assert why in topics.why_no_reply(topic)
+    assert bool(topics.why_no_reply(topic)) is bool(why)
 
 
 LEVELS = st.lists(st.sampled_from(["a", "b", ""]), min_size=1, max_size=4)
@@ -169,5 +182,5 @@ def test_covering_and_overlapping_agree_with_matching(one: str, other: str, topi
 @given(st.text())
 def test_any_topic_has_an_address_or_none(topic: str) -> None:
     TOPICS.address_of(topic)
-    TOPICS.reads(topic)
+    TOPICS.why_no_reply(topic)
     is_publishable(topic)
