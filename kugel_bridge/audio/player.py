@@ -234,23 +234,24 @@ class _Passage:
 
     async def _begin(self, piece: PcmChunk) -> PcmChunk:
         """Write the lead-in and the first of the sound; the rest of the piece."""
-        lead_in = self._target.silence(self._lead_in_s)
+        frame = self._target.frame_bytes
+        lead_in = self._target.frames_in(self._lead_in_s)
         # In one write: a card starts with what it has, and runs dry when that is little. Not too
         # long a one: the sink makes a long write wait, and the caller wants to know at once.
-        joined = b"".join((lead_in.data, piece.data)) if lead_in.frames else piece.data
+        joined = b"".join((bytes(lead_in * frame), piece.data)) if lead_in else piece.data
         whole = memoryview(joined)
-        first = self._target.frames_in(_FIRST_WRITE_S) * self._target.frame_bytes
-        silent = min(lead_in.frames, first // self._target.frame_bytes)
-        start = PcmChunk(self._target, whole[:first])
+        first = self._target.frames_in(_FIRST_WRITE_S)
+        silent = min(lead_in, first)
+        start = PcmChunk(self._target, whole[: first * frame])
         self._transcript.gave(silent, is_silence=True)
         self._transcript.gave(start.frames - silent)
         await self._sink.write(start)
         self._on_first_sound()
-        if silent < lead_in.frames:
-            rest = PcmChunk(self._target, whole[first : len(lead_in.data)])
+        if silent < lead_in:
+            rest = PcmChunk(self._target, whole[first * frame : lead_in * frame])
             self._transcript.gave(rest.frames, is_silence=True)
             await self._sink.write(rest)
-        return PcmChunk(self._target, whole[max(first, len(lead_in.data)) :])
+        return PcmChunk(self._target, whole[max(first, lead_in) * frame :])
 
     def _converted(self, chunk: PcmChunk) -> PcmChunk:
         if chunk.format == self._target and self._converter is None:

@@ -25,7 +25,7 @@ from kugel_bridge.model.clock import Clock, Instant
 from kugel_bridge.model.errors import BridgeError, DeviceError, OutdatedError, RetryableError
 from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.model.status import PlayState
-from kugel_bridge.queue.policy import Displacement, Entry, WaitingList, is_due, is_expired
+from kugel_bridge.queue.policy import Entry, WaitingList, is_due, is_expired
 from kugel_bridge.speech.ladder import Ladder
 from kugel_bridge.zones.zone import Zone
 
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 UNTIL_RELEASED = float("inf")
 SLOW_S = 0.05
 """A sound that takes longer shows as "synthesizing"; the state must not delay a quick one."""
+MAX_REPLIES = 16
+"""Callers of one announcement; each is a part of its row, which is written anew for the next."""
 QUIET = "quiet hours"
 FAULT = "a fault in kugel-bridge; the log has it"
 
@@ -101,10 +103,11 @@ class Conductor:
 
     def submit(self, entry: Entry) -> None:
         """Take an announcement for this zone; it starts at once if nothing else speaks."""
-        announcement = entry.announcement
-        if announcement.priority is Priority.CRITICAL:
-            limit_s = self._rules[announcement.priority].first_sound_s
-            asyncio.get_running_loop().call_later(limit_s, self._escalate, entry)
+        self._set_deadline(entry)
+        if self._turns is not None and self._may_begin_at_once(entry):
+            self._herald.expect(entry)
+            self._give_turn(self._turns, entry)
+            return
         if not self._add(entry):
             return  # the list was full, and this was the least urgent
         self._herald.expect(entry)
@@ -118,17 +121,30 @@ class Conductor:
 
     def reload(self, entries: list[Entry]) -> None:
         """Take up what the last run of the program left; whatever it waited for may be there."""
-        for entry in entries:
+        live = [entry.sequence for entry in self._waiting]
+        if self._turn is not None:
+            live.append(self._turn.entry.sequence)
+        for number, entry in enumerate(entries):
             # A slow disk gives them up late: the broker may have sent one again meanwhile.
-            if not self.has(entry.announcement.id):
-                self._add(replace(entry, retry_at_s=0.0, reason=""))
+            if self.has(entry.announcement.id):
+                continue
+            # What came meanwhile is newer, though it was counted without knowing of them.
+            place = max(0, min(live) - len(entries) + number) if live else entry.sequence
+            again = replace(entry, sequence=place, retry_at_s=0.0, reason="")
+            if self._add(again) and not entry.resume_at:
+                self._set_deadline(again)
         self._look_soon()
 
     def has(self, announcement_id: str) -> bool:
         """Whether an announcement with this id waits or speaks here."""
+        return self.said_by(announcement_id) is not None
+
+    def said_by(self, announcement_id: str) -> str | None:
+        """What the announcement with this id says that waits or speaks here; None if none does."""
         if self._turn and self._turn.entry.announcement.id == announcement_id:
-            return True
-        return announcement_id in self._waiting
+            return self._turn.entry.announcement.said
+        waiting = self._waiting.get(announcement_id, self.zone.name)
+        return None if waiting is None else waiting.announcement.said
 
     def add_replies(self, announcement_id: str, addresses: tuple[ReplyAddress, ...]) -> None:
         """Answer further callers too, who sent the same id again."""
@@ -136,13 +152,13 @@ class Conductor:
         def with_replies(entry: Entry) -> Entry:
             known = entry.announcement.reply_to
             more = tuple(address for address in addresses if address not in known)
-            announcement = replace(entry.announcement, reply_to=known + more)
+            announcement = replace(entry.announcement, reply_to=(known + more)[:MAX_REPLIES])
             return replace(entry, announcement=announcement)
 
         if self._turn and self._turn.entry.announcement.id == announcement_id:
             self._turn.entry = with_replies(self._turn.entry)
         for entry in map(with_replies, self._waiting.remove_id(announcement_id)):
-            self._waiting.put_back(entry)
+            self._waiting.add(entry)
             self._keeping.watch(entry)
 
     def interrupt(self, why: Interruption) -> bool:
@@ -227,6 +243,11 @@ class Conductor:
         if entry is None or self._switches.stops(entry.announcement):
             return False
         self._waiting.withdraw(entry)
+        self._give_turn(turns, entry)
+        return self._turn is None
+
+    def _give_turn(self, turns: asyncio.TaskGroup, entry: Entry) -> None:
+        """Begin an entry that waits no more, or tell why it cannot have its turn."""
         if self._switches.silences(entry.announcement):
             self._herald.ended_waiting(entry, Outcome.SKIPPED, "muted")
         elif self._switches.holds(entry.announcement):
@@ -238,7 +259,6 @@ class Conductor:
                 self._herald.ended_waiting(entry, Outcome.FAILED, str(error))
             except Exception as error:  # noqa: BLE001 - it must not silence what comes after
                 self._end_faulty(entry, error)
-        return self._turn is None
 
     def _begin(self, turns: asyncio.TaskGroup, entry: Entry) -> None:
         """Have an entry performed, to its end or to the point where something cuts it."""
@@ -247,7 +267,6 @@ class Conductor:
         self._keeping.unwatch(entry)
         self._those_beside_must_wait()
         cues = script_of(announcement, self._delivery_now(), self._alerts, entry.resume_at)
-        entry = replace(entry, attempts=entry.attempts + 1)
         performance = Performance(
             cues,
             self._ladder,
@@ -279,7 +298,7 @@ class Conductor:
         try:
             self._conclude(turn)
         except Exception as error:  # noqa: BLE001 - it must not silence what comes after
-            self._end_faulty(turn.entry, error)
+            self._end_faulty(turn.tried, error)
         self.look()
 
     def _end_faulty(self, entry: Entry, error: Exception) -> None:
@@ -321,7 +340,7 @@ class Conductor:
             self._herald.ended(turn, Outcome.SKIPPED, why.value)
         elif turn.is_said:
             self._herald.ended(turn, Outcome.FINISHED)
-        elif why is None and isinstance(result, RetryableError):
+        elif isinstance(result, RetryableError):
             self._retry_later(turn, result)
         else:
             self._go_on_later(turn)
@@ -347,9 +366,12 @@ class Conductor:
 
     def _add(self, entry: Entry) -> bool:
         """Let an entry wait, and end those that cannot wait beside it; False if that is itself."""
-        for old, why in self._waiting.add(entry):
-            outcome = Outcome.REPLACED if why is Displacement.REPLACED else Outcome.SKIPPED
-            self._herald.ended_waiting(old, outcome, why.value)
+        for old, newer in self._waiting.add(entry):
+            if newer is None:
+                self._herald.ended_waiting(old, Outcome.SKIPPED, "queue full")
+            else:
+                by = f"replaced by {newer.announcement.id}"
+                self._herald.ended_waiting(old, Outcome.REPLACED, by)
         return entry in self._waiting
 
     def _must_wait(self, entry: Entry) -> None:
@@ -362,6 +384,14 @@ class Conductor:
         for announcement_id in self._herald.untold:
             if (entry := self._waiting.get(announcement_id, self.zone.name)) is not None:
                 self._must_wait(entry)
+
+    def _set_deadline(self, entry: Entry) -> None:
+        """Have it told if a critical one is not heard in time, counted from its arrival."""
+        announcement = entry.announcement
+        if announcement.priority is Priority.CRITICAL:
+            age_s = self._clock.now().monotonic_s - announcement.received.monotonic_s
+            left_s = self._rules[announcement.priority].first_sound_s - age_s
+            asyncio.get_running_loop().call_later(max(0.0, left_s), self._escalate, entry)
 
     def _escalate(self, entry: Entry) -> None:
         """Tell that a critical one is not heard yet, though its deadline has passed."""
@@ -400,9 +430,16 @@ class Conductor:
 
     def _release(self, matches: Callable[[Entry], bool]) -> None:
         for entry in self._waiting.remove(matches):
-            self._waiting.put_back(replace(entry, retry_at_s=0.0, reason=""))
+            self._waiting.add(replace(entry, retry_at_s=0.0, reason=""))
 
     # --- small questions ----------------------------------------------------------------------
+
+    def _may_begin_at_once(self, entry: Entry) -> bool:
+        """Whether nobody is to be asked: nothing speaks or waits, and nothing holds it back."""
+        if self._turn is not None or len(self._waiting) or self._held(entry):
+            return False
+        now = self._clock.now()
+        return is_due(entry, now) and not is_expired(entry, now)
 
     def _held(self, entry: Entry) -> bool:
         announcement = entry.announcement

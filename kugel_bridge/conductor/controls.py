@@ -23,11 +23,32 @@ REMEMBERED_TEXTS = 50
 LISTED = 100
 """Rows that `queue` and `history` answer with unless asked for another number."""
 MAX_LISTED = 1_000
+MAX_NAMED = 8
+"""Unknown arguments named in a refusal; more would only make it long."""
 
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
-Verb = Callable[[Arguments], Awaitable[Answer]]
-"""Carries out one request; raises RejectedError or another BridgeError with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One request that can be made."""
+
+    carry_out: Callable[[Arguments], Awaitable[Answer]]
+    takes: tuple[str, ...] = ()
+    """Names of its arguments; `value` is what came as plain text, `values` as a plain list."""
+
+    async def __call__(self, arguments: Arguments) -> Answer:
+        """The answer; raises RejectedError or another BridgeError with the reason."""
+        if unknown := [name for name in arguments if name not in self.takes]:
+            # What was meant cannot be told: without it, "stop" would be more than was asked for.
+            named = ", ".join(_PLAIN.get(name, repr(name)[:80]) for name in unknown[:MAX_NAMED])
+            known = ", ".join(_PLAIN.get(name, name) for name in self.takes) or "nothing"
+            raise RejectedError(f"not known here: {named}; the request takes {known}")
+        return await self.carry_out(arguments)
+
+
+_PLAIN = {"value": "a plain text", "values": "a plain list"}
 
 
 @dataclass(slots=True)
@@ -40,17 +61,11 @@ class Wishes:
 
     @classmethod
     def of(cls, arguments: Arguments) -> Wishes:
-        """The wishes in a request; a plain text is an id. Raises RejectedError."""
-        given = arguments.get("priority")
-        try:
-            priority = None if given is None else Priority(str(given).lower())
-        except ValueError as error:
-            levels = ", ".join(Priority)
-            raise RejectedError(f"priority is {given!r}; give one of {levels}") from error
+        """The wishes in a request; a plain text is an id."""
         return cls(
-            id=_text(arguments, "id") or _text(arguments, "value"),
-            tag=_text(arguments, "tag"),
-            priority=priority,
+            id=arguments.get("id", arguments.get("value")),
+            tag=arguments.get("tag"),
+            priority=arguments.get("priority"),
         )
 
     @property
@@ -121,13 +136,13 @@ class Controls:
     def verbs(self) -> dict[str, Verb]:
         """The verbs carried out here, by name."""
         return {
-            "stop": self._stop,
-            "skip": self._skip,
-            "clear": self._clear,
-            "pause": self._pause,
-            "resume": self._resume,
-            "replay": self._replay,
-            "queue": self._queue,
+            "stop": Verb(self._stop, ("zone",)),
+            "skip": Verb(self._skip, ("id", "value", "tag", "priority", "zone")),
+            "clear": Verb(self._clear, ("zone",)),
+            "pause": Verb(self._pause),
+            "resume": Verb(self._resume),
+            "replay": Verb(self._replay, ("id", "value")),
+            "queue": Verb(self._queue, ("zone", "limit")),
         }
 
     async def _stop(self, arguments: Arguments) -> Answer:
@@ -135,11 +150,11 @@ class Controls:
         return {"stopped": sum(c.interrupt(Interruption.STOP) for c in chosen)}
 
     async def _skip(self, arguments: Arguments) -> Answer:
-        wishes = Wishes.of(arguments)
+        wishes, chosen = Wishes.of(arguments), self._chosen(arguments)
         if not wishes.named:
             # As a button without further words: what speaks now makes room for the next.
-            return {"skipped": sum(c.interrupt(Interruption.SKIP) for c in self._conductors)}
-        return {"skipped": sum(c.skip(wishes.fit) for c in self._chosen(arguments))}
+            return {"skipped": sum(c.interrupt(Interruption.SKIP) for c in chosen)}
+        return {"skipped": sum(c.skip(wishes.fit) for c in chosen)}
 
     async def _clear(self, arguments: Arguments) -> Answer:
         return {"cleared": sum(c.clear() for c in self._chosen(arguments))}
@@ -153,7 +168,7 @@ class Controls:
         return {"paused": False}
 
     async def _replay(self, arguments: Arguments) -> Answer:
-        wanted = _text(arguments, "id") or _text(arguments, "value")
+        wanted: str | None = arguments.get("id", arguments.get("value"))
         if wanted is None and self._remembered:
             wanted = next(reversed(self._remembered))
         found = self._remembered.get(wanted or "")
@@ -195,7 +210,7 @@ class Controls:
 
     def _chosen(self, arguments: Arguments) -> list[Conductor]:
         """The zones a request names; all of them if it names none."""
-        name = _text(arguments, "zone")
+        name = arguments.get("zone")
         chosen = [c for c in self._conductors if name in (None, "all", c.zone.name)]
         if not chosen:
             known = ", ".join(c.zone.name for c in self._conductors)
@@ -209,15 +224,6 @@ def limit_of(arguments: Arguments) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MAX_LISTED:
         raise RejectedError(f"limit is {given!r}; give a number from 1 to {MAX_LISTED}")
     return given
-
-
-def _text(arguments: Arguments, name: str) -> str | None:
-    value = arguments.get(name)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise RejectedError(f"{name} is {value!r}; give a text")
-    return value
 
 
 def _row(announcement: Announcement, zone: str, state: str) -> Answer:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from kugel_bridge.model.announcement import ReplyAddress
 from kugel_bridge.model.clock import Clock
-from kugel_bridge.model.errors import StorageError
+from kugel_bridge.model.errors import StorageError, UnstorableError
 from kugel_bridge.model.report import Report
 from kugel_bridge.queue.policy import Entry
 from kugel_bridge.queue.store import QueueStore
@@ -30,6 +30,8 @@ RUSH_AT = 8
 """So many unsafe ones are written at once: Mosquitto stops delivering at 20 unacknowledged."""
 RETRY_S = 5.0
 """Pause after the disk refused a write."""
+RUSH_LASTS_S = 1.0
+"""So long after that nothing waits for its moment: the last few of a flood would be left for it."""
 MOST_AT_ONCE = 200
 """Making a row takes a Pi some 0.5 ms: thousands at once would hold up a "stop"."""
 LAY_DOWN_S = 1.5
@@ -53,7 +55,10 @@ class Keeping:
         """What waits without a row, and the monotonic time at which to write it."""
         self._written: dict[Key, _Changing] = {}
         """What has a row, and what it says."""
+        self._given: dict[Key, Entry] = {}
+        """What the disk was given last for each announcement that has not ended since."""
         self._wake = asyncio.Event()
+        self._rush_until_s = 0.0
         self._failing = False
 
     @property
@@ -96,6 +101,7 @@ class Keeping:
         key = report.announcement.id, report.zone
         self._unwritten.pop(key, None)
         self._written.pop(key, None)
+        self._given.pop(key, None)
         self._store.end(report)
         self._settle(key)
 
@@ -103,7 +109,9 @@ class Keeping:
         """Write down what has waited long enough, until cancelled."""
         while True:
             now_s = self._clock.now().monotonic_s
-            rush = self.unsafe >= RUSH_AT
+            if self.unsafe >= RUSH_AT:
+                self._rush_until_s = now_s + RUSH_LASTS_S
+            rush = now_s < self._rush_until_s
             due = [entry for entry, at_s in self._unwritten.values() if rush or at_s <= now_s]
             if due and not await self._write(due[:MOST_AT_ONCE]):
                 await asyncio.sleep(self._retry_s)
@@ -127,31 +135,40 @@ class Keeping:
         # One by one, so that an entry the disk refuses does not keep the others from it; the
         # store makes one transaction of them all the same.
         writes = [(entry, self._store.put(entry)) for entry in entries]
-        written = []
+        self._given.update((entry.key, entry) for entry in entries)
+        written, refused = [], 0
         for entry, write in writes:
             try:
                 await write
+            except UnstorableError as error:
+                # Trying again would only keep the others waiting.
+                logger.error("%s waits in memory only: %s", entry.announcement.id, error)  # noqa: TRY400 (the trace tells nothing)
+                self._forget(entry)
             except StorageError as error:
                 log = logger.debug if self._failing else logger.warning
                 log("%s waits in memory only: %s", entry.announcement.id, error)
                 self._failing = True
+                refused += 1
             else:
                 written.append(entry)
-        self._failing = self._failing and len(written) < len(entries)
+        self._failing = self._failing and refused > 0
         self._note(written)
-        return len(written) == len(entries)
+        return not refused
 
     def _note(self, written: list[Entry]) -> None:
         """These are on disk: their senders may forget them."""
         for entry in written:
             key = entry.key
-            if key not in self._settlers and key not in self._unwritten:
+            if self._given.get(key) is not entry:
                 continue  # it ended while it was written; its row is ended after it
-            held = self._unwritten.get(key)
-            if held is not None and held[0] is entry:
-                del self._unwritten[key]
+            self._forget(entry)
             self._written[key] = _changing(entry)
             self._settle(key)
+
+    def _forget(self, entry: Entry) -> None:
+        held = self._unwritten.get(entry.key)
+        if held is not None and held[0] is entry:
+            del self._unwritten[entry.key]
 
     def _settle(self, key: Key) -> None:
         for settle in self._settlers.pop(key, ()):

@@ -7,8 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from kugel_bridge.audio.chime import chime
-from kugel_bridge.conductor.script import Cue, Jingle, Recording, Silence, Words
+from kugel_bridge.audio.chime import chime, tone
+from kugel_bridge.conductor.script import Alarm, Cue, Jingle, Recording, Silence, Words
 from kugel_bridge.model.announcement import CachePolicy, OfflineRule
 from kugel_bridge.model.errors import BridgeError, OutdatedError
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk
@@ -71,13 +71,15 @@ class Performance:
         self._ready: Speech | None = None
         self.source: SourceKind | None = None
         """Where the first words came from; None until they are there."""
+        self.reason = ""
+        """Why a lower rung was taken, the first time that one was; empty if none was."""
         self.characters = 0
         """Characters sent to the cloud so far."""
 
     @property
     def is_sourced(self) -> bool:
         """Whether `source` is final: it is known, or there are no words."""
-        spoken = any(isinstance(cue, Words | Recording) for cue in self._cues)
+        spoken = any(isinstance(cue, Words | Recording | Alarm) for cue in self._cues)
         return self.source is not None or not spoken
 
     async def sound(self) -> AsyncGenerator[PcmChunk, None]:
@@ -86,34 +88,34 @@ class Performance:
         Raises OutdatedError if it is too late to begin or the first words came too late, another
         BridgeError if there is no sound, or if a source breaks again and again.
         """
-        first = next((cue for cue in self._cues if isinstance(cue, Words)), None)
-        if first is not None and self._offline is OfflineRule.WAIT:
+        if self._offline is OfflineRule.WAIT:
             # No chime for words that have to wait: they come first here, and are kept ready.
-            self._ready = await self._speak(first, self._offline)
+            first = next((cue for cue in self._cues if isinstance(cue, Words)), None)
+            if first is not None:
+                self._ready = await self._speak(first, self._offline)
         try:
             self._check_still_true()
-            async with contextlib.aclosing(self._cued()) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+            for cue in self._cues:
+                match cue:
+                    case Words():
+                        async with contextlib.aclosing(self._words(cue)) as chunks:
+                            async for chunk in chunks:
+                                yield chunk
+                    case Silence(seconds):
+                        yield self._made(SPEECH_FORMAT.silence(seconds))
+                    case Jingle(name):
+                        yield self._made(chime(name))
+                    case Recording(_, sound):
+                        self._check_still_true()
+                        self._found(SourceKind.ALERT)
+                        yield self._made(sound)
+                    case Alarm(reason):
+                        self._check_still_true()
+                        self._found(SourceKind.TONE, reason)
+                        yield self._made(tone())
         finally:
             if self._ready is not None:
                 await self._ready.chunks.aclose()
-
-    async def _cued(self) -> AsyncGenerator[PcmChunk, None]:
-        for cue in self._cues:
-            match cue:
-                case Words():
-                    async with contextlib.aclosing(self._words(cue)) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-                case Silence(seconds):
-                    yield self._made(SPEECH_FORMAT.silence(seconds))
-                case Jingle(name):
-                    yield self._made(chime(name))
-                case Recording(_, sound):
-                    self._check_still_true()
-                    self._found(SourceKind.ALERT)
-                    yield self._made(sound)
 
     def resume_at(self, heard_s: float) -> int:
         """The character of the words to go on with after `heard_s` seconds of the sound.
@@ -129,7 +131,7 @@ class Performance:
 
     def is_said(self, heard_s: float) -> bool:
         """Whether all words were heard by then; a chime or silence may be left."""
-        if not self._marks or any(isinstance(cue, Recording) for cue in self._cues):
+        if not self._marks or any(isinstance(cue, Recording | Alarm) for cue in self._cues):
             return False
         last = next(cue for cue in reversed(self._cues) if isinstance(cue, Words))
         return self._marks[-1].words.end == last.end and self.resume_at(heard_s) == last.end
@@ -187,9 +189,10 @@ class Performance:
 
     def _note(self, speech: Speech) -> None:
         self.characters += speech.characters
-        self._found(speech.source)
+        self._found(speech.source, speech.reason)
 
-    def _found(self, source: SourceKind) -> None:
+    def _found(self, source: SourceKind, reason: str = "") -> None:
+        self.reason = self.reason or reason
         if self.source is None:
             self.source = source
             self._on_source()

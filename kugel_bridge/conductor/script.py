@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from kugel_bridge.model.announcement import (
     Segment,
     TextSegment,
 )
+from kugel_bridge.model.errors import StorageError
 from kugel_bridge.model.pcm import PcmChunk
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.speech.sentences import split_at_sentences
@@ -54,7 +55,14 @@ class Recording:
     sound: PcmChunk
 
 
-Cue = Words | Silence | Jingle | Recording
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """The tone in place of a stored alert that cannot be played."""
+
+    reason: str
+
+
+Cue = Words | Silence | Jingle | Recording | Alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,10 @@ class Alerts(Protocol):
     """The stored alerts, by name."""
 
     def words_or_sound(self, name: str, language: str) -> str | PcmChunk:
-        """The alert's text in that language, or its recording; RejectedError if unknown."""
+        """The alert's text in that language, or its recording.
+
+        Raises RejectedError if it is unknown, StorageError if it cannot be played.
+        """
 
 
 def script_of(
@@ -88,7 +99,7 @@ def script_of(
     """
     cues: list[Cue] = []
     if resume_at == 0:
-        cues.extend(_chime(announcement.chime, delivery.chime, delivery.default_chime))
+        cues += _chime(announcement.chime, delivery.chime, delivery.default_chime)
     offset = 0
     for turn in range(announcement.repeat.count):
         if turn and offset >= resume_at:
@@ -97,37 +108,39 @@ def script_of(
             for cue in _cues_of(segment, announcement, delivery, alerts, offset):
                 if isinstance(cue, Words):
                     offset = cue.end
-                    rest = _from(cue, resume_at)
-                    cues.extend([rest] if rest else [])
+                    cues += _from(cue, resume_at)
                 elif offset >= resume_at:
                     cues.append(cue)
-    cues.extend(_chime(announcement.end_chime, None, delivery.default_chime))
+    cues += _chime(announcement.end_chime, None, delivery.default_chime)
     return tuple(cues)
 
 
 def _cues_of(
     segment: Segment, announcement: Announcement, delivery: Delivery, alerts: Alerts, offset: int
-) -> Iterator[Cue]:
+) -> Sequence[Cue]:
     match segment:
+        case TextSegment():
+            return _spoken(segment, announcement, delivery, offset)
         case PauseSegment(milliseconds):
-            yield Silence(milliseconds / 1000)
+            return (Silence(milliseconds / 1000),)
         case ChimeSegment(name):
-            yield Jingle(name)
+            return (Jingle(name),)
         case AlertSegment(name):
             language = announcement.language or delivery.language
-            stored = alerts.words_or_sound(name, language)
+            try:
+                stored = alerts.words_or_sound(name, language)
+            except StorageError as error:
+                return (Alarm(str(error)),)
             if isinstance(stored, PcmChunk):
-                yield Recording(name, stored)
-            else:
-                words = TextSegment(stored, language=language)
-                yield from _spoken(words, announcement, delivery, offset)
-        case TextSegment():
-            yield from _spoken(segment, announcement, delivery, offset)
+                return (Recording(name, stored),)
+            words = TextSegment(stored, language=language)
+            return _spoken(words, announcement, delivery, offset)
 
 
 def _spoken(
     segment: TextSegment, announcement: Announcement, delivery: Delivery, offset: int
-) -> Iterator[Words]:
+) -> list[Words]:
+    spoken = []
     for text in split_at_sentences(segment.text, delivery.part_characters):
         utterance = Utterance(
             text=text,
@@ -135,24 +148,22 @@ def _spoken(
             voice=segment.voice or announcement.voice or delivery.voice,
             speed=segment.speed or announcement.speed or delivery.speed,
         )
-        yield Words(utterance, offset)
+        spoken.append(Words(utterance, offset))
         offset += len(text)
+    return spoken
 
 
-def _from(words: Words, resume_at: int) -> Words | None:
+def _from(words: Words, resume_at: int) -> tuple[Words, ...]:
     """What is left of `words` when everything before `resume_at` was heard."""
-    if words.end <= resume_at:
-        return None
     if resume_at == 0:
-        return words
+        return (words,)
     cut = max(0, resume_at - words.offset)
     rest = words.utterance.text[cut:].lstrip()
     if not rest:
-        return None
-    return Words(replace(words.utterance, text=rest), words.end - len(rest))
+        return ()
+    return (Words(replace(words.utterance, text=rest), words.end - len(rest)),)
 
 
-def _chime(wish: bool | str | None, usual: str | None, default: str) -> Iterator[Jingle]:
+def _chime(wish: bool | str | None, usual: str | None, default: str) -> tuple[Jingle, ...]:
     name = usual if wish is None else default if wish is True else wish
-    if name:
-        yield Jingle(name)
+    return (Jingle(name),) if name else ()

@@ -44,6 +44,8 @@ class Past:
     characters: int = 0
     first_sound_ms: int | None = None
     source: SourceKind | None = None
+    reason: str = ""
+    """Why a lower rung was taken."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Turn:
     """One try to speak one entry."""
 
     entry: Entry
+    """As it was before this try; it is replaced where further callers ask for the same."""
     performance: Performance
     player: Player
     task: asyncio.Task[Ending | RetryableError]
@@ -104,11 +107,16 @@ class Turn:
         """Whether nothing of its words is left to be heard."""
         return self.performance.is_said(self.heard_s)
 
+    @property
+    def tried(self) -> Entry:
+        """The entry after this try."""
+        return replace(self.entry, attempts=self.entry.attempts + 1)
+
     def resumed(self) -> Entry:
         """The entry as it has to go on: with the sentence in which it was cut."""
         heard_s = self.heard_s
         position = self.performance.resume_at(heard_s) if heard_s > 0 else 0
-        return replace(self.entry, resume_at=max(self.entry.resume_at, position))
+        return replace(self.tried, resume_at=max(self.entry.resume_at, position))
 
     def as_past(self) -> Past:
         """What a later turn of the same announcement has to know of this one."""
@@ -117,6 +125,7 @@ class Turn:
             self.past.characters + self.performance.characters,
             self.first_sound_ms,
             self.source,
+            self.past.reason or self.performance.reason,
         )
 
     def report(self, event: Step | Outcome, at: Instant, reason: str = "") -> Report:
@@ -124,6 +133,8 @@ class Turn:
         sums = self.as_past()
         received_s = self.entry.announcement.received.monotonic_s
         ended = isinstance(event, Outcome)
+        if event is Outcome.FINISHED:
+            reason = reason or sums.reason
         return Report(
             event=event,
             announcement=self.entry.announcement,
@@ -135,7 +146,7 @@ class Turn:
             first_sound_ms=sums.first_sound_ms,
             duration_ms=milliseconds(sums.heard_s) if ended else None,
             characters=sums.characters,
-            attempts=self.entry.attempts,
+            attempts=self.entry.attempts + 1,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import enum
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,6 +119,8 @@ class AlertSegment:
     """A stored alert by name."""
 
     name: str
+    text: str | None = None
+    """What it says, for people; None while that is not known, and for a recording."""
 
 
 Segment = TextSegment | PauseSegment | ChimeSegment | AlertSegment
@@ -169,6 +172,8 @@ class Announcement:
     """Tells a redelivery of the same broker message from a new message; empty = cannot recur."""
     redelivered: bool = False
     """The broker says that it sent this message before (MQTT's DUP flag)."""
+    shared: bool = False
+    """Several bridges read its topic: zones that we do not have may be those of another one."""
     ignored: tuple[str, ...] = field(default=(), compare=False)
     """Fields the caller sent that mean nothing to us."""
 
@@ -180,8 +185,22 @@ class Announcement:
 
     @property
     def text(self) -> str:
-        """All its words in one line, for people and logs."""
-        return " ".join(s.text for s in self.segments if isinstance(s, TextSegment))
+        """All its words in one line, for people and logs; a recording has its name there."""
+        return " ".join(
+            s.text if isinstance(s, TextSegment) else s.text or s.name
+            for s in self.segments
+            if isinstance(s, TextSegment | AlertSegment)
+        )
+
+    @property
+    def said(self) -> str:
+        """A digest of what a listener hears of it: words, chimes and alerts, in their order."""
+        heard = [
+            [_KIND_OF[type(s)], s.text if isinstance(s, TextSegment) else s.name]
+            for s in self.segments
+            if not isinstance(s, PauseSegment)
+        ]
+        return hashlib.blake2b(json.dumps(heard).encode(), digest_size=12).hexdigest()
 
     def to_json(self) -> str:
         """The announcement as one JSON object that `from_json` reads."""
@@ -254,6 +273,7 @@ _PLAIN_TYPES: Mapping[str, Any] = {
     "preempt": bool,
     "delivery": str,
     "redelivered": bool,
+    "shared": bool,
 }
 _SEGMENT_TYPES: Mapping[str, Any] = {
     "text": str,

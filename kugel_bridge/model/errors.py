@@ -39,6 +39,14 @@ class TooSlowError(ServiceUnavailableError):
     """A deadline passed: connecting, first audio, or a stall in the middle."""
 
 
+class NoSoundError(ServiceUnavailableError):
+    """The service took a text and there was nothing to hear; of other texts that says nothing."""
+
+
+class LoopError(ServiceUnavailableError):
+    """The service is a gateway that asks us in the end; the text names who asks whom."""
+
+
 class ProtocolError(RetryableError):
     """The peer broke the protocol; a fresh connection may cure it."""
 
@@ -80,6 +88,10 @@ class DeviceBusyError(DeviceError):
 
 class StorageError(RetryableError):
     """The disk is full, read-only or damaged."""
+
+
+class UnstorableError(PermanentError):
+    """No disk would take it: a value that cannot be written down."""
 
 
 # --- what people hand in -----------------------------------------------------------------

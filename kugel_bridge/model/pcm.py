@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PcmBytes = bytes | memoryview
 """Interleaved samples; a memoryview where copying would only cost time."""
@@ -16,15 +16,13 @@ class PcmFormat:
     """Sample rate: frames per second (Hz)."""
     channels: int = 1
     sample_bytes: int = 2
+    frame_bytes: int = field(init=False, repr=False, compare=False)
+    """Bytes of one frame; kept, because it is asked for with every piece of sound."""
 
     def __post_init__(self) -> None:
         if min(self.rate, self.channels, self.sample_bytes) < 1:
             raise ValueError(f"not a PCM format: {self}")
-
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one frame."""
-        return self.channels * self.sample_bytes
+        object.__setattr__(self, "frame_bytes", self.channels * self.sample_bytes)
 
     def frames_in(self, seconds: float) -> int:
         """The number of whole frames that fit into `seconds` (s)."""

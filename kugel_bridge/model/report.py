@@ -61,6 +61,8 @@ class Report:
     attempts: int = 0
     retry_at_s: float | None = None
     """Wall time (s since 1970) of the next try of a deferred one."""
+    said: str = ""
+    """The announcement's own `said`, where only a part of it is kept."""
 
     @property
     def is_outcome(self) -> bool:

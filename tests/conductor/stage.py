@@ -335,6 +335,8 @@ class Stage:
         return dict(found)
 
     def _report(self, report: Report) -> None:
+        if report.is_outcome:
+            self.intake.ended(report)
         self.reports.append(report)
         self.listener(report)
 

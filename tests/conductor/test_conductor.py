@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from kugel_bridge.audio.chime import tone
+from kugel_bridge.conductor.conductor import MAX_REPLIES
 from kugel_bridge.conductor.turn import Interruption
 from kugel_bridge.model.announcement import (
+    AlertSegment,
     CachePolicy,
     OfflineRule,
     Priority,
     Repeat,
     ReplyAddress,
+    TextSegment,
 )
 from kugel_bridge.model.errors import (
     DeviceError,
@@ -23,6 +27,8 @@ from kugel_bridge.model.errors import (
 from kugel_bridge.model.report import Outcome, Report, SourceKind, Step
 from kugel_bridge.model.status import PlayState
 from kugel_bridge.queue.stored import stored_entries
+from kugel_bridge.speech.alerts import Alert
+from tests.clock import ManualClock
 from tests.conductor.stage import SOUND, Stage
 from tests.speech.sounds import noise
 
@@ -273,6 +279,22 @@ async def test_a_stop_in_the_moment_of_a_failed_try_is_obeyed(stage: Stage, turn
         assert (await stage.outcome("x")).reason == "stopped"
     else:
         await stage.event(Step.DEFERRED, "x")
+
+
+async def test_one_that_failed_in_the_moment_of_a_preemption_waits_for_its_next_try(
+    stage: Stage,
+) -> None:
+    await stage.until(lambda: stage.card.is_open)
+    stage.card.missing, stage.card.is_open = True, False
+    stage.say("x")
+    turn = stage.conductor._turn
+    assert turn is not None
+    while not turn.task.done():
+        await asyncio.sleep(0)
+    assert stage.conductor.interrupt(Interruption.PREEMPT)
+    deferred = await stage.event(Step.DEFERRED, "x")
+    assert (deferred.reason, deferred.attempts) == ("the card was unplugged", 1)
+    assert "preempted" not in stage.events("x")
 
 
 async def test_a_critical_one_does_not_wait_for_the_end_of_a_pause(stage: Stage) -> None:
@@ -541,6 +563,18 @@ async def test_a_critical_one_not_heard_in_time_escalates_once(path: Path) -> No
         assert "escalate" not in stage.events("door")
 
 
+async def test_a_critical_one_of_the_last_run_escalates_in_this_one(path: Path) -> None:
+    clock = ManualClock()
+    async with Stage(path, clock=clock, first_sound_s=60) as first:
+        first.card.missing = True
+        first.say("fire", priority=CRITICAL)
+        await first.event(Step.DEFERRED, "fire")
+    clock.advance(59.99)
+    async with Stage(path, clock=clock, first_sound_s=60) as second:
+        second.voice.slow("fire")
+        await second.event(Step.ESCALATE, "fire")
+
+
 async def test_one_that_was_heard_and_put_off_does_not_escalate(path: Path) -> None:
     async with Stage(path, first_sound_s=0.05) as stage:
         gate = stage.voice.held("fire")
@@ -622,6 +656,59 @@ async def test_everybody_who_sent_the_same_id_is_answered(stage: Stage) -> None:
     gate.set()
     assert (await stage.outcome("x")).announcement.reply_to == (first, second)
     assert (await stage.outcome("waits")).announcement.reply_to == (third,)
+
+
+async def test_only_so_many_callers_of_one_are_answered(stage: Stage) -> None:
+    stage.switches.paused = True
+    for number in range(MAX_REPLIES + 5):
+        stage.say("x", reply_to=(ReplyAddress(f"caller/{number}"),))
+    (waiting,) = stage.conductor.waiting
+    assert len(waiting.announcement.reply_to) == MAX_REPLIES
+
+
+async def test_it_says_why_a_lower_rung_spoke(path: Path) -> None:
+    async with Stage(path, with_cloud=True) as stage:
+        stage.say("bought")
+        assert (await stage.outcome("bought")).reason == ""
+        stage.client.refusal = RateLimitedError("slow down")
+        stage.say("local")
+        spoken = await stage.outcome("local")
+        assert (spoken.source, spoken.reason) == (SourceKind.LOCAL, "cloud: slow down")
+        stage.voice.lines["tone"] = (ServiceUnavailableError("no voice"),)
+        stage.say("tone")
+        beeped = await stage.outcome("tone")
+        assert beeped.source is SourceKind.TONE
+        assert beeped.reason == "cloud: slow down; local: no voice"
+
+
+async def test_why_a_lower_rung_spoke_is_known_after_a_preemption(path: Path) -> None:
+    async with Stage(path, with_cloud=True) as stage:
+        stage.client.refusal = RateLimitedError("slow down")
+        stage.voice.held("x")
+        stage.say("x")
+        await stage.event(Step.STARTED, "x")
+        stage.voice.lines.clear()
+        stage.say("door", priority=HIGH)
+        await stage.event(Step.PREEMPTED, "x")
+        stage.client.refusal = None
+        assert (await stage.outcome("x")).reason == "cloud: slow down"
+
+
+async def test_an_alert_that_cannot_be_played_sounds_the_tone_and_the_rest_is_spoken(
+    path: Path, tmp_path: Path
+) -> None:
+    alerts = {"fire": Alert({}, tmp_path / "none.wav")}
+    async with Stage(path, alerts=alerts) as stage:
+        stage.alerts.load()
+        stage.say("x", segments=(AlertSegment("fire"),), priority=CRITICAL)
+        done = await stage.outcome("x")
+        assert (done.event, done.source) == (Outcome.FINISHED, SourceKind.TONE)
+        assert f"alert 'fire' cannot be played: cannot read {tmp_path / 'none.wav'}" in done.reason
+        assert done.duration_ms == round(tone().seconds * 1000)
+        stage.say("y", segments=(AlertSegment("fire"), TextSegment("Run!")))
+        done = await stage.outcome("y")
+        assert (done.event, done.source) == (Outcome.FINISHED, SourceKind.TONE)
+        assert stage.voice.asked == ["Run!"]
 
 
 async def test_what_was_not_heard_is_kept_for_the_next_run(path: Path) -> None:

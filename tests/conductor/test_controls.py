@@ -98,16 +98,39 @@ async def test_skip_takes_what_is_named_waiting_or_speaking(stage: Stage) -> Non
     stage.say("one", tag="b", priority=Priority.LOW)
     stage.say("two", tag="c", priority=Priority.LOW)
     stage.say("three", tag="d")
-    assert await ask(stage, "skip", tag="b", priority="normal") == {"skipped": 0}
+    assert await ask(stage, "skip", tag="b", priority=Priority.NORMAL) == {"skipped": 0}
     assert await ask(stage, "skip", value="three") == {"skipped": 1}
-    assert await ask(stage, "skip", priority="LOW") == {"skipped": 2}
+    assert await ask(stage, "skip", priority=Priority.LOW) == {"skipped": 2}
     assert await ask(stage, "skip", tag="a") == {"skipped": 1}
     for name in ("now", "one", "two", "three"):
         assert (await stage.outcome(name)).reason == "skipped by request"
-    with pytest.raises(RejectedError, match="priority is 'loud'"):
-        await ask(stage, "skip", priority="loud")
-    with pytest.raises(RejectedError, match="tag is 3"):
-        await ask(stage, "skip", tag=3)
+
+
+async def test_skip_without_a_name_cuts_in_the_zone_it_names_only(house: Stage) -> None:
+    await speaks(house, "x", zones=("hall", "attic"))
+    assert await ask(house, "skip", zone="attic") == {"skipped": 1}
+    await house.outcome("x", "attic")
+    assert house.conductors["hall"].speaking is not None
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "reason"),
+    [
+        ("skip", {"identity": "x"}, "not known here: 'identity'; the request takes id, a plain"),
+        ("stop", {"value": "attic"}, "not known here: a plain text; the request takes zone"),
+        ("clear", {"zones": "attic"}, "not known here: 'zones'"),
+        ("pause", {"zone": "attic"}, "not known here: 'zone'; the request takes nothing"),
+    ],
+)
+async def test_an_argument_that_is_not_known_is_refused_and_nothing_is_done(
+    house: Stage, verb: str, arguments: dict[str, object], reason: str
+) -> None:
+    await speaks(house, "x", zones=("hall", "attic"))
+    house.say("waits")
+    with pytest.raises(RejectedError, match=reason):
+        await ask(house, verb, **arguments)
+    assert not house.ends
+    assert not house.switches.paused
 
 
 async def test_skip_without_a_name_makes_room_for_the_next(stage: Stage) -> None:

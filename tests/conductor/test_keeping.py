@@ -112,6 +112,20 @@ async def test_eight_unsafe_ones_are_written_at_once(desk: Desk) -> None:
     assert desk.keeping.unsafe == 0
 
 
+async def test_after_a_rush_the_last_few_are_written_at_once_and_later_ones_in_their_time(
+    desk: Desk,
+) -> None:
+    desk.wait(*(entry(number, delivery=f"m{number}") for number in range(8)))
+    await desk.until_settled(*(f"a{number}" for number in range(8)))
+    desk.wait(entry(8, delivery="m8"))
+    await desk.until_settled("a8")
+    desk.clock.advance(1.1)
+    desk.wait(entry(9, delivery="m9"))
+    await asyncio.sleep(0.02)
+    assert desk.settled["a9"] == 0
+    assert "a9" not in desk.rows
+
+
 async def test_ended_while_it_is_written_leaves_no_row(desk: Desk) -> None:
     many = [entry(number) for number in range(20)]
     desk.wait(*many)
@@ -125,6 +139,41 @@ async def test_ended_while_it_is_written_leaves_no_row(desk: Desk) -> None:
     # Nothing of them is left in memory either.
     assert not desk.keeping._written
     assert not desk.keeping._unwritten
+
+
+async def test_a_write_of_one_that_ended_settles_no_later_one_of_that_id(desk: Desk) -> None:
+    first = entry(1, id="door", delivery="m1")
+    desk.wait(first)
+    desk.clock.advance(2)
+    desk.keeping._wake.set()
+    await asyncio.sleep(0)  # now it is handed over
+    await asyncio.sleep(0)
+    desk.keeping.ended(finished(first))
+    second = entry(2, id="door", delivery="m2")
+    desk.wait(second)
+    assert await desk.store.alive()
+    await asyncio.sleep(0.02)
+    assert (desk.settled, desk.rows) == ({"door": 1}, [])
+    desk.clock.advance(2)
+    desk.keeping._wake.set()
+    await desk.store.alive()
+    async with asyncio.timeout(30):
+        while desk.settled["door"] < 2:
+            await asyncio.sleep(0.001)
+    assert desk.rows == ["door"]
+
+
+async def test_one_that_no_disk_would_take_keeps_no_other_waiting(desk: Desk) -> None:
+    desk.keeping._retry_s = 3_600
+    desk.wait(entry(1, tag="\ud800"))
+    desk.clock.advance(2)
+    desk.keeping._wake.set()
+    await desk.store.alive()
+    desk.wait(entry(2))
+    desk.clock.advance(2)
+    desk.keeping._wake.set()
+    await desk.until_settled("a2")
+    assert (desk.settled, desk.rows) == ({"a2": 1}, ["a2"])
 
 
 async def test_a_disk_that_refuses_leaves_it_with_the_sender_until_it_is_fine(

@@ -111,7 +111,7 @@ async def test_a_report_sums_up_all_turns(floor: Floor) -> None:
     turn.past = Past(heard_s=1.5, characters=40, first_sound_ms=300)
     turn.first_sound_s = START.monotonic_s + 9
     turn.performance.characters = 2
-    turn.entry = replace(turn.entry, attempts=3)
+    turn.entry = replace(turn.entry, attempts=2)
     report = turn.report(Outcome.FINISHED, START)
     assert (report.duration_ms, report.characters, report.first_sound_ms) == (1500, 42, 300)
     assert (report.queued_ms, report.attempts) == (500, 3)
@@ -127,6 +127,11 @@ async def test_its_first_sound_counts_from_the_arrival(floor: Floor) -> None:
 async def test_what_was_heard_before_is_never_forgotten(floor: Floor) -> None:
     floor.turn.entry = replace(floor.turn.entry, resume_at=30)
     assert floor.turn.resumed().resume_at == 30
+
+
+async def test_what_goes_on_later_was_tried_once_more(floor: Floor) -> None:
+    floor.turn.entry = replace(floor.turn.entry, attempts=2)
+    assert floor.turn.resumed().attempts == floor.turn.tried.attempts == 3
 
 
 def test_milliseconds_are_whole_and_never_negative() -> None:

@@ -35,7 +35,7 @@ segments: st.SearchStrategy[Segment] = st.one_of(
     ),
     st.builds(PauseSegment, milliseconds=st.integers(0, 60_000)),
     st.builds(ChimeSegment, name=names),
-    st.builds(AlertSegment, name=names),
+    st.builds(AlertSegment, name=names, text=st.none() | texts),
 )
 
 announcements = st.builds(
@@ -66,5 +66,6 @@ announcements = st.builds(
     ).map(tuple),
     delivery=texts,
     redelivered=st.booleans(),
+    shared=st.booleans(),
     ignored=st.lists(texts, max_size=2).map(tuple),
 )
