@@ -71,6 +71,11 @@ def _digest_of_entry(number: int, key: str) -> bytes:
     if not key.startswith(_HASHED):
         if not key.strip():
             raise ConfigurationError(f"gateway.keys[{number}] is empty")
+        if not key.isascii():
+            # Clients do not agree on how such a one travels in a header.
+            raise ConfigurationError(
+                f"gateway.keys[{number}] has characters beyond ASCII; use A-Z a-z 0-9 - _ . ~"
+            )
         return hashlib.sha256(key.encode()).digest()
     digits = key.removeprefix(_HASHED)
     try:

@@ -28,12 +28,16 @@ from kugel_bridge.kugelaudio.codes import (
     Refusal,
 )
 
+UPGRADE_REQUIRED = Refusal(
+    426, "VALIDATION_ERROR", "This is a WebSocket: open it with ws:// and a WebSocket client"
+)
 SYNTHESIS_PATHS = ("/v1/tts/generate", "/predict")
 """The second one is the API's older name for it."""
 METERED_PATHS = (
     "/",
     "/health",
     "/ready",
+    "/chain",
     "/metrics",
     "/openapi.json",
     "/v1/voices",
@@ -69,6 +73,7 @@ def application(
             *absent.routes(),
             *[WebSocketRoute(path, sockets.endpoint) for path in PATHS],
             WebSocketRoute("/{path:path}", _no_such_socket),
+            *[Route(path, _no_upgrade, methods=["GET"]) for path in PATHS],
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )
@@ -79,6 +84,10 @@ def application(
 
 async def _no_such_socket(websocket: WebSocket) -> None:
     await deny(websocket, NOT_FOUND)
+
+
+async def _no_upgrade(request: Request) -> Response:
+    return refusal_response(UPGRADE_REQUIRED, {"Upgrade": "websocket", "Connection": "upgrade"})
 
 
 async def _refused(request: Request, error: Exception) -> Response:

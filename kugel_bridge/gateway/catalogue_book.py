@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from kugel_bridge.gateway.voices import VoiceBook
 from kugel_bridge.kugelaudio.catalogue import Voice
+from kugel_bridge.kugelaudio.messages import MAX_HANDLE_CHARACTERS
 from kugel_bridge.model.clock import Clock, SystemClock
 from kugel_bridge.model.errors import BridgeError, ServiceUnavailableError, TooSlowError
 
@@ -91,8 +93,8 @@ class CatalogueBook:
         except BridgeError as error:
             problem = error
         name = str(ident)
-        if not name.strip("."):
-            return None  # not a name, but a way to another address
+        if not name.strip(".") or len(name) > MAX_HANDLE_CHARACTERS:
+            return None  # not a name, but a way to another address, or more than is worth keeping
         question = self._single(name)
         if problem is not None and question.answered_s is None:
             # Whoever does not tell the list does not tell this either, and has been waited for.
@@ -113,13 +115,18 @@ class CatalogueBook:
         return question
 
     async def _listed(self) -> VoiceBook:
-        # 50 ms of import, many times that on a small machine: not on the way of sound.
-        await asyncio.to_thread(importlib.import_module, "httpx")
+        try:
+            # 50 ms of import, many times that on a small machine: not on the way of sound.
+            await asyncio.to_thread(importlib.import_module, "httpx")
+        except OSError as error:
+            raise ServiceUnavailableError(f"the list cannot be asked for: {error}") from error
         # A list that changes between two pages names a voice twice.
         return VoiceBook(list({voice.id: voice for voice in await self._lists.voices()}.values()))
 
     async def _answer(self, question: _Question[T]) -> T:
-        await self._is_running.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                await self._is_running.wait()
         if self._refresh(question):
             waited_s = self._clock.now().monotonic_s - question.asked_s
             try:

@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from starlette.websockets import WebSocket
 
 from kugel_bridge.gateway.generation import Generator
+from kugel_bridge.gateway.inlet import heard
 from kugel_bridge.gateway.limits import Limits
 from kugel_bridge.gateway.outlet import GoneError, Outlet
 from kugel_bridge.gateway.reciter import PATIENCE, Patience, Reciter
-from kugel_bridge.kugelaudio.codes import INVALID_JSON, Refusal
+from kugel_bridge.kugelaudio.codes import (
+    CLOSE_NORMAL,
+    CLOSE_RESTARTING,
+    INVALID_JSON,
+    Refusal,
+)
 from kugel_bridge.kugelaudio.contexts import (
     CancelContexts,
     CloseContext,
@@ -27,13 +33,10 @@ from kugel_bridge.kugelaudio.contexts import (
     interrupted_frame,
     parse_context_message,
 )
-from kugel_bridge.kugelaudio.messages import UpdateSettings
+from kugel_bridge.kugelaudio.messages import BINARY_MESSAGE, UpdateSettings
 from kugel_bridge.model.errors import ProtocolError
 
 logger = logging.getLogger(__name__)
-
-CLOSE_NORMAL = 1000
-CLOSE_RESTARTING = 1012
 
 
 class MultiSocket:
@@ -56,7 +59,7 @@ class MultiSocket:
         self._generator, self._limits, self._account = generator, limits, account
         self._draining = draining
         self._patience = patience
-        self._contexts = Contexts()
+        self._contexts = Contexts(websocket.state.request_id)
         self._reciters: dict[Context, Reciter] = {}
         """One for each context, until the last frame of it is out."""
         self._speaking: dict[Reciter, asyncio.Task[None]] = {}
@@ -76,19 +79,11 @@ class MultiSocket:
 
     async def _read(self) -> None:
         """Take in messages; raises GoneError at the end of the socket, which ends all tasks."""
-        while True:
-            event = await self._websocket.receive()
-            if event["type"] == "websocket.disconnect":
-                raise GoneError("the client left")
-            if self._is_ending:
-                continue
-            try:
-                message = parse_context_message(event.get("text") or event.get("bytes") or "")
-            except ProtocolError:
-                message = ContextRefusal(INVALID_JSON)
-            if message is not None:
+        while (data := await heard(self._websocket)) is not None:
+            if not self._is_ending and (message := _message(data)) is not None:
                 async with self._answering:
                     await self._take(message)
+        raise GoneError("the client left")
 
     async def _take(self, message: ContextMessage) -> None:
         match message:
@@ -101,7 +96,7 @@ class MultiSocket:
             case UpdateSettings(settings):
                 await self._outlet.send(self._contexts.update(settings))
             case ContextRefusal(refusal, context_id):
-                await self._outlet.send(refusal.to_json(context_id))
+                await self._outlet.send(self._contexts.refuse(refusal, context_id))
             case CloseSocket():
                 self._is_ending = True
                 self._tasks.create_task(self._end(), name="gateway contexts' end")
@@ -109,7 +104,7 @@ class MultiSocket:
     async def _hear(self, message: ContextText) -> None:
         context = self._contexts.admit(message)
         if isinstance(context, Refusal):
-            await self._outlet.send(context.to_json(message.context_id))
+            await self._outlet.send(self._contexts.refuse(context, message.context_id))
             return
         if context is None:
             if message.flush:
@@ -125,7 +120,7 @@ class MultiSocket:
         if refusal is None and message.flush:
             refusal = reciter.flush()
         if refusal is not None:
-            await self._outlet.send(refusal.to_json(context.id))
+            await self._outlet.send(self._contexts.refuse(refusal, context.id))
 
     async def _close(self, message: CloseContext) -> None:
         context = self._contexts.find(message.context_id)
@@ -200,3 +195,12 @@ class MultiSocket:
             task.cancel()
         if stopped:
             await asyncio.wait(stopped)
+
+
+def _message(data: str | bytes) -> ContextMessage | None:
+    if isinstance(data, bytes):
+        return ContextRefusal(BINARY_MESSAGE)
+    try:
+        return parse_context_message(data)
+    except ProtocolError:
+        return ContextRefusal(INVALID_JSON)

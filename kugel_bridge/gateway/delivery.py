@@ -24,23 +24,15 @@ class Delivery:
         self._converter: Converter | None = None
         self._waiting = bytearray()
         self._is_first = True
-        self.made_samples = 0
-        """As the engine made them."""
-        self.made_rate = rate
-        """The engine's own rate (Hz)."""
-
-    @property
-    def made_s(self) -> float:
+        self.made_s = 0.0
         """How much sound the engine made (s)."""
-        return self.made_samples / self.made_rate
 
     def add(self, chunk: PcmChunk) -> Iterator[bytes]:
         """The frames that are full now; the first one goes out however short it is."""
         if self._converter is None or self._converter.source != chunk.format:
             self._flush()
             self._converter = Converter(chunk.format, self._target)
-            self.made_rate = chunk.format.rate
-        self.made_samples += chunk.frames
+        self.made_s += chunk.seconds
         self._waiting += self._converter.convert(chunk).data
         while len(self._waiting) >= self._frame_bytes:
             yield self._cut(self._frame_bytes)

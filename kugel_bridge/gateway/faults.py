@@ -22,7 +22,7 @@ from kugel_bridge.gateway.gate import refusal_response
 from kugel_bridge.gateway.orders import At, Body, Do, Order, from_words, parse
 from kugel_bridge.gateway.sabotage import ResponseSabotage, SocketSabotage
 from kugel_bridge.kugelaudio.codes import INVALID_REQUEST, METHOD_NOT_ALLOWED, NOT_FOUND
-from kugel_bridge.kugelaudio.wire import read_object
+from kugel_bridge.kugelaudio.wire import JsonObject, read_object
 from kugel_bridge.model.errors import ConfigurationError, ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class FaultyDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"].split("/", 2)[1] == PATH[1:]:
+        elif scope["type"] == "http" and f"{scope['path']}/".startswith(f"{PATH}/"):
             response = await self._desk(Request(scope, receive))
             await response(scope, receive, send)
         else:
@@ -161,8 +161,10 @@ class FaultyDoor:
                 if rest and not removed:
                     return refusal_response(NOT_FOUND)
                 return JSONResponse({"removed": removed})
+            case "OPTIONS":
+                return Response(status_code=204, headers=_allowed(rest))
             case _:
-                return refusal_response(METHOD_NOT_ALLOWED)
+                return refusal_response(METHOD_NOT_ALLOWED, _allowed(rest))
 
     async def _taken(self, request: Request) -> Response:
         try:
@@ -170,6 +172,10 @@ class FaultyDoor:
             return JSONResponse(self._faults.add(order).to_fields(), status_code=201)
         except (ConfigurationError, ProtocolError) as error:
             return refusal_response(dataclasses.replace(INVALID_REQUEST, message=str(error)))
+
+
+def _allowed(rest: str) -> dict[str, str]:
+    return {"Allow": "DELETE, OPTIONS" if rest else "DELETE, GET, OPTIONS, POST"}
 
 
 async def _body(request: Request) -> bytes:
@@ -184,15 +190,25 @@ async def _body(request: Request) -> bytes:
 def _order_in(body: bytes) -> Order:
     """`{"order": "on=... do=..."}`, or the words of an order as fields of the object."""
     fields = read_object(body)
-    line = fields.get("order")
-    if isinstance(line, str) and len(fields) == 1:
-        return parse(line)
+    if "order" in fields:
+        return parse(_whole_order(fields))
     words = {}
     for name, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ConfigurationError(f"fault {name}: must be a text or a whole number")
         words[name] = str(value)
     return from_words(words)
+
+
+def _whole_order(fields: JsonObject) -> str:
+    line = fields["order"]
+    if not isinstance(line, str):
+        raise ConfigurationError('fault order: must be a text, such as "on=/ws/tts do=stall"')
+    if others := sorted(set(fields) - {"order"}):
+        raise ConfigurationError(
+            f"fault {others[0][:40]}: stands beside order, which is all of it; put it in there"
+        )
+    return line
 
 
 async def _passes(

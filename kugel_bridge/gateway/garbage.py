@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from kugel_bridge.gateway.delivery import FRAME_S
 from kugel_bridge.gateway.orders import Garbage
 from kugel_bridge.kugelaudio.frames import AudioFrame
 from kugel_bridge.kugelaudio.messages import Encoding
 
-FRAME_S = 0.2
 IMPOSSIBLE_RATE = 96_000
-"""Hz; the API's highest is 48,000."""
+"""Hz; the API's highest is 44,100."""
 _NESTING = 100_000
 _INDEX_OFF_BY = 1_000
 

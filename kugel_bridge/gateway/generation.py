@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
 from kugel_bridge.gateway.delivery import Delivery
-from kugel_bridge.gateway.engine import Engine, Spoken
+from kugel_bridge.gateway.engine import Engine, Piece, Spoken
+from kugel_bridge.gateway.limits import SLOT_RETRY_S
 from kugel_bridge.kugelaudio.catalogue import Voice
 from kugel_bridge.kugelaudio.codes import (
     EMPTY_AUDIO,
     GENERATION_FAILED,
     INVALID_REQUEST,
+    LOOP_DETECTED,
     MODEL_UNAVAILABLE,
     NO_CREDITS,
+    NOTHING_TO_SPEAK,
     RATE_LIMITED,
     TEXT_TOO_LONG,
     VOICE_NOT_FOUND,
@@ -26,18 +30,26 @@ from kugel_bridge.kugelaudio.codes import (
     RefusedError,
 )
 from kugel_bridge.kugelaudio.frames import WordTimings
-from kugel_bridge.kugelaudio.messages import MODEL_IDS, SpeechRequest, Usage
+from kugel_bridge.kugelaudio.messages import SpeechRequest, Usage
 from kugel_bridge.model.errors import (
     BridgeError,
     InvalidRequestError,
+    LoopError,
     NoCreditsError,
+    NoSoundError,
     RateLimitedError,
     ServiceUnavailableError,
     UnauthorizedError,
 )
+from kugel_bridge.model.pcm import SPEECH_FORMAT
 from kugel_bridge.model.report import SourceKind
+from kugel_bridge.speech.narration import SilentError
+from kugel_bridge.speech.reading import wordless_pause_s
 
 logger = logging.getLogger(__name__)
+
+_SILENCE_S = 1.0
+"""Silence made at a time (s): a text full of pauses asks for minutes of it."""
 
 Deliver = Callable[[bytes | WordTimings], Awaitable[None]]
 """Takes the data of the next audio frame in the request's own encoding, or the words of such."""
@@ -47,23 +59,11 @@ Deliver = Callable[[bytes | WordTimings], Awaitable[None]]
 class Made:
     """What became of one text."""
 
-    frames: int
-    """Audio frames delivered."""
-    samples: int
-    """As the engine made them, at `rate`."""
-    rate: int
-    """The engine's own (Hz)."""
+    seconds: float
+    """How much sound the engine made (s)."""
     gen_ms: float
     first_audio_ms: float | None
     usage: Usage
-    source: SourceKind
-    reason: str = ""
-    """Why no better source spoke."""
-
-    @property
-    def seconds(self) -> float:
-        """How much sound the engine made (s)."""
-        return self.samples / self.rate
 
 
 class FailedError(Exception):
@@ -93,11 +93,14 @@ class Generator:
         """Of one text."""
 
     async def checked(self, request: SpeechRequest) -> Voice | Refusal:
-        """The voice that will speak, or why the request cannot be served."""
+        """The voice that will speak, or why the request cannot be served.
+
+        Without a text it is one whose text is still to come.
+        """
         if len(request.text) > self.max_characters:
             return TEXT_TOO_LONG
-        if request.model_id not in MODEL_IDS:
-            return INVALID_REQUEST
+        if request.text and wordless_pause_s(request.text) == 0.0:
+            return NOTHING_TO_SPEAK
         if request.voice_id is None:
             return VOICE_NOT_FOUND
         try:
@@ -121,13 +124,17 @@ class Generator:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         first_audio_ms: float | None = None
-        frames = 0
         cost: Usage | None = None
         delivery = Delivery(request)
         # Without a language the API takes the voice's own, else English.
         language = request.language or next(iter(voice.languages), "en")
         try:
-            spoken = await self._engine.speak(request, voice, language)
+            pause_s = wordless_pause_s(request.text)
+            if pause_s is None:
+                spoken = await self._engine.speak(request, voice, language)
+            else:
+                # Engines differ in what they make of it, and a service may take offence.
+                spoken = Spoken(SourceKind.LOCAL, _silence(pause_s))
             on_begun(spoken)
             async with aclosing(spoken.pieces) as pieces:
                 async for piece in pieces:
@@ -139,20 +146,16 @@ class Generator:
                         for data in delivery.add(piece):
                             if first_audio_ms is None:
                                 first_audio_ms = (loop.time() - started_s) * 1000
-                            frames += 1
                             await deliver(data)
             for data in delivery.end():
-                frames += 1
                 await deliver(data)
         except BridgeError as error:
             logger.warning("a request of %d characters failed: %s", len(request.text), error)
             raise FailedError(refusal_for(error)) from error
-        if not frames:
+        if not delivery.made_s:
             raise FailedError(EMPTY_AUDIO)
         return Made(
-            frames=frames,
-            samples=delivery.made_samples,
-            rate=delivery.made_rate,
+            seconds=delivery.made_s,
             gen_ms=(loop.time() - started_s) * 1000,
             first_audio_ms=first_audio_ms,
             usage=Usage(
@@ -162,16 +165,19 @@ class Generator:
                 currency="eur" if cost is None else cost.currency,
                 model_id=request.model_id,
             ),
-            source=spoken.source,
-            reason=spoken.reason,
         )
+
+
+async def _silence(seconds: float) -> AsyncGenerator[Piece, None]:
+    while seconds > 0:
+        yield SPEECH_FORMAT.silence(min(seconds, _SILENCE_S))
+        seconds -= _SILENCE_S
 
 
 def _unknown_voice(ident: int | str) -> Voice:
     """What stands for a voice while the catalogue cannot be had: nothing is known but its name."""
     number = str(ident)
-    # The length keeps a number of a million digits from being computed.
-    if number.isascii() and number.isdecimal() and len(number) <= 18 and int(number) > 0:
+    if re.fullmatch(r"[1-9][0-9]{0,17}", number):
         return Voice(int(number), number)
     return Voice(0, number, number)
 
@@ -180,12 +186,20 @@ def refusal_for(error: BridgeError) -> Refusal:
     """What the client is told of an engine's error."""
     match error:
         case RateLimitedError(retry_after_s=wait):
-            return RATE_LIMITED.waiting(wait)
+            # Not every service tells; ours does, and asks for what it asks of its own clients.
+            return RATE_LIMITED.waiting(SLOT_RETRY_S if wait is None else wait)
         case RefusedError(refusal=Refusal() as refusal):
             # As the service behind the engine put it; our answer has an id of its own.
             return dataclasses.replace(refusal, request_id=None)
         case InvalidRequestError():
             return INVALID_REQUEST
+        case SilentError():
+            # The engine is well: the same text will never sound.
+            return NOTHING_TO_SPEAK
+        case NoSoundError():
+            return EMPTY_AUDIO
+        case LoopError(retry_after_s=wait):
+            return dataclasses.replace(LOOP_DETECTED, message=str(error), retry_after_s=wait)
         case NoCreditsError():
             return NO_CREDITS
         case UnauthorizedError():

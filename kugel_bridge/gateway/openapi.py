@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kugel_bridge import __version__
 from kugel_bridge.gateway import absent
+from kugel_bridge.gateway.chain import VIA, VIA_PATTERN
 from kugel_bridge.gateway.paging import MAX_OFFSET
 from kugel_bridge.gateway.schemas import Json, choice, ref, schemas, state, text
 from kugel_bridge.kugelaudio.catalogue import DEFAULT_PAGE, MAX_PAGE, Model
@@ -22,11 +23,12 @@ _ERRORS = {
     500: "The engine failed",
     501: "Not available here",
     503: "The engine or the list of voices cannot be had now",
+    508: "The gateways ask each other in a circle",
 }
 
 
-def document(model: Model) -> Json:
-    """All that is served over REST, with the limits of `model`."""
+def document(model: Model, *, has_keys: bool = False) -> Json:
+    """All that is served over REST, with the limits of `model`; `has_keys` if it asks for one."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -35,7 +37,7 @@ def document(model: Model) -> Json:
             "description": "A speech server with the KugelAudio API. Its WebSockets /ws/tts, "
             "/ws/tts/stream and /ws/tts/multi have no place in this format.",
         },
-        "security": [{"bearer": []}, {"header": []}, {}],
+        "security": [{"bearer": []}, {"header": []}, *([] if has_keys else [{}])],
         "paths": _paths(),
         "components": {
             "securitySchemes": {
@@ -75,6 +77,13 @@ def _served() -> Json:
             )
         },
         "/metrics": _get("Figures for Prometheus", "text/plain", text(), 401, 403),
+        "/chain": {
+            "get": _operation(
+                "The gateways one behind the other, from this one on",
+                {200: _content(_JSON, ref("Chain"))} | _errors(400, 401, 403, 508),
+                parameters=[_parameter(VIA, text(pattern=VIA_PATTERN), place="header")],
+            )
+        },
         "/openapi.json": _get("This document", _JSON, {"type": "object"}, 401, 403),
         "/v1/tts/generate": _synthesis("Speak a text"),
         "/predict": _synthesis("The older name of /v1/tts/generate"),
@@ -84,7 +93,7 @@ def _served() -> Json:
                 {200: _content(_JSON, ref("VoicePage"))} | _errors(400, 401, 403, 503),
                 parameters=[
                     *_paging(),
-                    _parameter("language", text()),
+                    _parameter("language", text(pattern="^[^_-]")),
                     _parameter("category", text()),
                     _parameter("include_public", {"type": "boolean", "default": True}),
                 ],
@@ -180,7 +189,7 @@ def _errors(*statuses: int) -> dict[int, Json]:
 
 def _error_answer(status: int) -> Json:
     answer = _content(_JSON, ref("Error"), _ERRORS[status])
-    if status in (429, 503):
+    if status in (429, 503, 508):
         answer["headers"]["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     return answer
 

@@ -268,9 +268,17 @@ def from_words(given: Mapping[str, str]) -> Order:
         raise ConfigurationError("fault after=: counts sound, so it needs at=sound; leave it out")
     prefix = order.on.removesuffix("*")
     is_for_sockets = order.on == ANYWHERE or prefix.startswith(_SOCKETS)
-    if kind.sockets_only and not (is_for_sockets or _SOCKETS.startswith(prefix)):
+    needs_socket = kind.sockets_only or order.at is At.OPEN
+    if needs_socket and not (is_for_sockets or _SOCKETS.startswith(prefix)):
+        what = f"do={do}" if kind.sockets_only else "at=open"
         raise ConfigurationError(
-            f"fault on={order.on!r}: do={do} is for WebSockets, whose paths begin with {_SOCKETS}"
+            f"fault on={order.on!r}: {what} is for WebSockets, whose paths begin with {_SOCKETS}"
+        )
+    is_page = do is Do.REFUSE and order.body is not Body.JSON
+    if order.status is not None and order.status < _FIRST_ERROR and not is_page:
+        raise ConfigurationError(
+            f"fault status={order.status}: is no error; {_FIRST_ERROR} to 599 are, "
+            "and do=refuse takes any with another body, such as body=html"
         )
     return order
 
@@ -349,6 +357,7 @@ def _reason(name: str, text: str) -> str:
 _do = _one_of(Do)
 _COMMON = ("do", "on", "at", "skip", "times", "after")
 _MANY = 1_000_000_000
+_FIRST_ERROR = 400
 _REASON_BYTES = 123
 """RFC 6455, 5.5: a control frame holds 125 bytes, two of them the code."""
 _READERS: Mapping[str, _Reader] = {

@@ -1,24 +1,33 @@
 """uvicorn's two protocols, hardened against clients that dawdle, flood, vanish or never read.
 
 uvicorn 0.54 has no deadline for a request's head or body, counts silent connections against
-everybody, ignores its limit for WebSockets, waits without end for clients that do not read, and
-logs tracebacks for what clients send. Each override below names the gap that it closes.
+everybody, waits without end for clients that do not read, logs tracebacks for what clients send,
+and has answers of its own. Each override below names the gap that it closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import email.utils
 import logging
+from http import HTTPStatus
 from typing import Any, cast
 
 import h11
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.datastructures import Headers
 from websockets.frames import Frame
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
 
 from kugel_bridge.gateway.cable import CABLE, Cable
+from kugel_bridge.gateway.gate import headers_for, new_request_id, refusal_response
+from kugel_bridge.kugelaudio.codes import GENERATION_FAILED, INVALID_REQUEST
 
 HEAD_S = 10.0
 """From the connection, or the first byte of a further request, to the end of its head."""
@@ -71,10 +80,10 @@ class Deadline:
 
 
 class Waiting:
-    """Connections without a request: new ones, and idle ones between two.
+    """Connections without work for us: new ones, and idle ones that have had an answer.
 
-    When there are too many, the one that waits longest has to go, a new one before any that has
-    asked for something: a client that opens thousands displaces its own.
+    When there are too many, the one that waits longest has to go, of the kind that there is more
+    of: neither thousands of new ones nor idle ones that stay keep the other kind out.
     """
 
     def __init__(self, most: int) -> None:
@@ -103,7 +112,8 @@ class Waiting:
 
     def _bound(self) -> None:
         if len(self) > self._most:
-            oldest = next(iter(self._new or self._idle))
+            crowd = self._new if len(self._new) > len(self._idle) else self._idle
+            oldest = next(iter(crowd))
             self.remove(oldest)
             oldest.abort()
 
@@ -125,9 +135,14 @@ class HttpReception(H11Protocol):
         self._waiting = waiting
         self._cable: Cable
         self._arrival = Deadline()
-        self._stage: object = None
+        self._stage: object = h11.IDLE
         self._room = Deadline()
         self._is_upgraded = False
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is under way."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first head."""
@@ -143,7 +158,7 @@ class HttpReception(H11Protocol):
         self._room.call_off()
         self._waiting.remove(self._cable)
         self._cable.lost.set()
-        # uvicorn forgets this one after an error.
+        # After an error uvicorn lets it run on, and keeps what it holds until it fires.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
@@ -174,14 +189,13 @@ class HttpReception(H11Protocol):
             if self.timeout_keep_alive_task is None:
                 self._arrival.begin(self._cable, HEAD_S)
             return
-        self._waiting.remove(self._cable)
+        if self.conn.our_state is h11.DONE:
+            # Answered before its body came, as what is refused: the rest of it is of no use.
+            self._waiting.add_idle(self._cable)
+        else:
+            self._waiting.remove(self._cable)
         if stage is h11.SEND_BODY:
             self._arrival.begin(self._cable, BODY_S)
-
-    def _should_upgrade(self) -> bool:
-        # An upgrade would pass by the limit; as a plain request it gets the 503.
-        most = self.limit_concurrency
-        return super()._should_upgrade() and (most is None or len(self.connections) < most)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the connection over, with no clock of ours left running."""
@@ -191,13 +205,20 @@ class HttpReception(H11Protocol):
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer nonsense, also where it comes in the middle of a request."""
+        """Answer nonsense in the API's shape, also where it comes in the middle of a request."""
+        named = {**headers_for(new_request_id()), "Connection": "close"}
+        answer = refusal_response(dataclasses.replace(INVALID_REQUEST, message=msg), named)
+        head = h11.Response(
+            status_code=answer.status_code, headers=answer.raw_headers, reason=b"Bad Request"
+        )
         try:
-            super().send_400_response(msg)
+            for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
         except h11.LocalProtocolError:
             # An answer is on its way already; cutting it off is all that can be said.
             self._cable.abort()
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.is_answering:
             # The application must not write into an answer that is not its own.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -213,6 +234,26 @@ class HttpReception(H11Protocol):
         self._room.call_off()
 
 
+class _Handshake(ServerProtocol):
+    """The library's, but what it refuses is told in the API's shape."""
+
+    def reject(self, status: int, text: str) -> Response:
+        """Answer an upgrade with an error; `text` is one for people."""
+        kind = INVALID_REQUEST if status < HTTPStatus.INTERNAL_SERVER_ERROR else GENERATION_FAILED
+        message = text.partition("\n")[0]
+        answer = refusal_response(
+            dataclasses.replace(kind, status=int(status), message=message or kind.message),
+            {
+                **headers_for(new_request_id()),
+                "Date": email.utils.formatdate(usegmt=True),
+                "Connection": "close",
+            },
+        )
+        headers = Headers(answer.headers.items())
+        known = HTTPStatus(status)
+        return Response(known.value, known.phrase, headers, bytes(answer.body))
+
+
 class SocketReception(WebSocketsSansIOProtocol):
     """A WebSocket, from its upgrade on."""
 
@@ -224,6 +265,7 @@ class SocketReception(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.conn = _Handshake(max_size=config.ws_max_size, logger=self.logger)
         self._room = Deadline()
         self._has_failed = False
 
@@ -250,9 +292,15 @@ class SocketReception(WebSocketsSansIOProtocol):
         if not self.handshake_initiated:
             # h11 takes heads that websockets does not (8 KiB of path, 128 headers), and then
             # nobody answers.
-            self._fail_with(
-                b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            )
+            unread = "The head of the upgrade is too large or malformed."
+            self._fail_with(self.conn.reject(HTTPStatus.BAD_REQUEST, unread).serialize())
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send; an upgrade that was refused is answered, whatever uvicorn thinks of it."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # Else it would log an error for everybody who comes without a key.
+            self.handshake_complete = True
 
     def handle_cont(self, event: Frame) -> None:
         """Take a fragment, if there are not too many."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kugel_bridge.gateway.generation import FailedError, Generator, granted
 from kugel_bridge.gateway.limits import Ticket
 from kugel_bridge.gateway.outlet import GoneError
-from kugel_bridge.gateway.textbuffer import TextBuffer
+from kugel_bridge.gateway.textbuffer import Portion, TextBuffer
 from kugel_bridge.kugelaudio.codes import (
     GENERATION_FAILED,
     MISSING_VOICE,
@@ -22,9 +22,9 @@ from kugel_bridge.kugelaudio.codes import (
     TEXT_TOO_LONG,
     Refusal,
 )
-from kugel_bridge.kugelaudio.contexts import Context, Contexts, total
+from kugel_bridge.kugelaudio.contexts import Context, Contexts
 from kugel_bridge.kugelaudio.frames import WordTimings
-from kugel_bridge.kugelaudio.messages import Usage
+from kugel_bridge.kugelaudio.messages import Usage, summed
 
 logger = logging.getLogger(__name__)
 
@@ -81,14 +81,16 @@ class Reciter:
         # What waits is bounded as the text of a request is: by default ten minutes of speech.
         self._max_waiting = generator.max_characters
         self._buffer = TextBuffer(min(MAX_SENTENCE_CHARACTERS, generator.max_characters))
-        self._steps: deque[str | _Mark] = deque()
+        self._steps: deque[Portion | _Mark] = deque()
         self._queued_characters = 0
         self._news = asyncio.Event()
         self._heard_s = self._now()
         self._stale_at_s = math.inf
         self._ticket: Ticket | None = None
-        self._usages: list[Usage] = []
+        self._bill: Usage | None = None
         """Of the generation under way."""
+        self._soundless = 0
+        """Characters that wait for some with a sound to be billed with."""
 
     # --- what the client says -------------------------------------------------------------
 
@@ -100,8 +102,8 @@ class Reciter:
         self._heard()
         if text:
             self._stale_at_s = self._now() + self._patience.stale_s
-            for sentence in self._buffer.add(text):
-                self._queue(sentence)
+            for portion in self._buffer.add(text):
+                self._queue(portion)
         return None
 
     def flush(self) -> Refusal | None:
@@ -143,7 +145,7 @@ class Reciter:
                 elif (refusal := await self._failure(step)) is not None:
                     await self._end_generation()
                     self._give_up()
-                    await self._send(refusal.to_json(self.context.id))
+                    await self._send(self._contexts.refuse(refusal, self.context.id))
                 self._heard()
             await self._end_generation()
             if self.context.is_final_due:
@@ -153,7 +155,7 @@ class Reciter:
             await self._end_generation()
             self.is_idle.set()
 
-    async def _next(self) -> str | _Mark:
+    async def _next(self) -> Portion | _Mark:
         """Wait for a step; stale text becomes one, and so does silence."""
         while not self._steps:
             self.is_idle.set()
@@ -168,39 +170,57 @@ class Reciter:
                 else:
                     self.close()
         step = self._steps.popleft()
-        if isinstance(step, str):
-            self._queued_characters -= len(step)
+        if isinstance(step, Portion):
+            self._queued_characters -= step.characters
         return step
 
-    async def _failure(self, text: str) -> Refusal | None:
+    async def _failure(self, portion: Portion) -> Refusal | None:
         """Speak one text; why that did not succeed."""
         try:
-            await self._speak(text)
+            await self._speak(portion)
         except FailedError as error:
             return error.refusal
         except GoneError:
             raise
         except Exception:
-            logger.exception("a text of %d characters failed", len(text))
+            logger.exception("a text of %d characters failed", len(portion.text))
             return GENERATION_FAILED
         return None
 
-    async def _speak(self, text: str) -> None:
-        request = dataclasses.replace(self.context.request, text=text)
+    async def _speak(self, portion: Portion) -> None:
+        if not portion.text and self._bill is None:
+            self._soundless += portion.characters
+            return
+        characters, self._soundless = portion.characters + self._soundless, 0
+        if not portion.text:
+            self._pass_over(characters)
+            return
+        request = dataclasses.replace(self.context.request, text=portion.text)
         if request.voice_id is None:
             raise FailedError(MISSING_VOICE)
         voice = granted(await self._generator.checked(request))
         if self._ticket is None:
             self._ticket = granted(self._begin())
-        granted(self._ticket.spend(len(text)))
-        await self._send(self.context.started(text))
-        made = await self._generator.make(request, voice, self._deliver)
-        self._usages.append(made.usage)
-        await self._send(
-            self.context.completed(
-                made.usage, gen_ms=made.gen_ms, source=made.source, reason=made.reason
-            )
+        granted(self._ticket.spend(characters))
+        await self._send(self.context.started(portion.text, characters))
+        made = await self._generator.make(
+            request,
+            voice,
+            self._deliver,
+            lambda spoken: self.context.spoken_by(spoken.source, spoken.reason),
         )
+        usage = dataclasses.replace(made.usage, characters=characters)
+        self._bill = summed(self._bill, usage)
+        await self._send(self.context.completed(usage, gen_ms=made.gen_ms))
+
+    def _pass_over(self, characters: int) -> None:
+        """Bill characters that make no sound with those that do."""
+        assert self._ticket is not None, "there is a bill"
+        granted(self._ticket.spend(characters))
+        model_id = self.context.request.model_id
+        usage = Usage(0.0, characters, cost_cents=0.0, currency="eur", model_id=model_id)
+        self._bill = summed(self._bill, usage)
+        self.context.charge(usage)
 
     async def _deliver(self, piece: bytes | WordTimings) -> None:
         context = self.context
@@ -210,18 +230,16 @@ class Reciter:
 
     async def _end_generation(self) -> None:
         if self._ticket is not None:
-            if (usage := self.context.unfinished()) is not None:
-                self._usages.append(usage)
+            self._bill = summed(self._bill, self.context.unfinished())
             # On record before the client is told, and also if we are cancelled just now.
-            await self._ticket.end(total(self._usages))
-            self._ticket = None
-            self._usages.clear()
+            await self._ticket.end(self._bill)
+            self._ticket = self._bill = None
 
     def _give_up(self) -> None:
         """Drop the rest of a failed generation, up to its flush; the error has answered that."""
         self.context.broke_off()
-        rest: deque[str | _Mark] = deque()
-        while self._steps and isinstance(self._steps[0], str):
+        rest: deque[Portion | _Mark] = deque()
+        while self._steps and isinstance(self._steps[0], Portion):
             rest.append(self._steps.popleft())
         self._forget(rest)
         if not self._steps:
@@ -232,18 +250,20 @@ class Reciter:
 
     def _hand_over(self, *, final: bool) -> None:
         self._stale_at_s = math.inf
-        if text := self._buffer.take(final=final):
-            self._queue(text)
+        if (portion := self._buffer.take(final=final)) is not None:
+            self._queue(portion)
 
-    def _queue(self, step: str | _Mark) -> None:
-        if isinstance(step, str):
-            self._queued_characters += len(step)
+    def _queue(self, step: Portion | _Mark) -> None:
+        if isinstance(step, Portion):
+            self._queued_characters += step.characters
         self._steps.append(step)
         self.is_idle.clear()
         self._news.set()
 
-    def _forget(self, steps: deque[str | _Mark]) -> None:
-        self._queued_characters -= sum(len(step) for step in steps if isinstance(step, str))
+    def _forget(self, steps: deque[Portion | _Mark]) -> None:
+        self._queued_characters -= sum(
+            step.characters for step in steps if isinstance(step, Portion)
+        )
         steps.clear()
 
     def _heard(self) -> None:

@@ -25,6 +25,7 @@ def schemas(model: Model) -> Json:
     """Every schema that has a name; `model` sets the bounds of a request."""
     return {
         "Error": _error(),
+        "Chain": _object({"chain": {"type": "array", "items": text()}}),
         "Speech": _speech(model),
         "Voice": _voice(),
         "VoiceDetails": _voice_details(),

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 
 from kugel_bridge.gateway.access import Access, KeyRing
+from kugel_bridge.gateway.chain import Chain
 from kugel_bridge.gateway.engine import Engine
 from kugel_bridge.gateway.limits import Limits, NoLimits
 from kugel_bridge.gateway.orders import Order
@@ -23,14 +24,15 @@ logger = logging.getLogger(__name__)
 MAX_CHARACTERS = 10_000
 """The API's own limit on a text."""
 GRACE_S = 1.0
-"""How long speech under way may go on at the end; the whole daemon stops within two seconds."""
-_BACKLOG = 128
+"""How long speech under way may go on at the end, whichever way it goes out; the whole daemon
+stops within two seconds."""
 
 
 class GatewayServer:
     """Serves the KugelAudio API on one port.
 
-    Without `limits` there are none; `ledger` is what they count into. Raises
+    Without `limits` there are none; `ledger` is what they count into; `chain` tells who is behind
+    the engine, if that may be another gateway. Raises
     ConfigurationError for a malformed key, and for a host that others can reach while there are no
     keys, unless it is to be `open_to_all`. With `faults`, even none, it can be told to misbehave;
     on a loopback address only.
@@ -49,8 +51,10 @@ class GatewayServer:
         max_characters: int = MAX_CHARACTERS,
         grace_s: float = GRACE_S,
         faults: Sequence[Order] | None = None,
+        chain: Chain | None = None,
     ) -> None:
         ring = KeyRing(keys)
+        self._has_keys = bool(ring)
         self._is_open = not ring and not is_loopback(host)
         if self._is_open and not open_to_all:
             raise ConfigurationError(
@@ -61,6 +65,7 @@ class GatewayServer:
         self._host = host
         self._wanted_port = port
         self._engine = engine
+        self._chain = Chain() if chain is None else chain
         self._limits = NoLimits() if limits is None else limits
         self._ledger = Ledger(None, SystemClock()) if ledger is None else ledger
         self._model = Model(DEFAULT_MODEL, "Kugel 3.5", "Most Natural", max_characters)
@@ -125,7 +130,7 @@ class GatewayServer:
         sockets = Sockets(generator, self._limits)
         metrics.sockets_open = lambda: sockets.open
         synthesis = Synthesis(generator, self._limits)
-        rest = Rest(engine, (self._model,), metrics)
+        rest = Rest(engine, (self._model,), metrics, self._chain, has_keys=self._has_keys)
         account = Account(self._ledger)
         faults = None if self._faults is None else Faults(self._faults)
         listener = Listener(
@@ -133,10 +138,10 @@ class GatewayServer:
             self._is_up,
         )
 
-        async def drain() -> None:
+        def drain() -> None:
             rest.drain()
             synthesis.drain()
-            await sockets.drain(self._grace_s)
+            sockets.drain()
 
         with self._bound() as bound:
             self._port = bound.getsockname()[1]
@@ -148,7 +153,7 @@ class GatewayServer:
                         self.url,
                     )
                 async with self._ledger:
-                    await listener.listen(bound, before_end=drain)
+                    await listener.listen(bound, drain, self._grace_s)
             finally:
                 self._is_up.clear()
                 self._port = None
@@ -156,9 +161,7 @@ class GatewayServer:
     def _bound(self) -> socket.socket:
         try:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            bound = socket.create_server(
-                (self._host, self._wanted_port), family=family, backlog=_BACKLOG
-            )
+            bound = socket.create_server((self._host, self._wanted_port), family=family)
             # asyncio forgets it on sockets made this way, and each frame would wait 40 ms.
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return bound

@@ -7,13 +7,22 @@ import logging
 
 from starlette.websockets import WebSocket
 
+from kugel_bridge.gateway.engine import Spoken
 from kugel_bridge.gateway.generation import FailedError, Generator, granted
+from kugel_bridge.gateway.inlet import MAX_WAITING, heard
 from kugel_bridge.gateway.limits import Limits
 from kugel_bridge.gateway.outlet import GoneError, Outlet
-from kugel_bridge.kugelaudio.codes import GENERATION_FAILED, INVALID_JSON, RATE_LIMITED, Refusal
+from kugel_bridge.kugelaudio.codes import (
+    CLOSE_RESTARTING,
+    GENERATION_FAILED,
+    INVALID_JSON,
+    RATE_LIMITED,
+    Refusal,
+)
 from kugel_bridge.kugelaudio.frames import WordTimings
 from kugel_bridge.kugelaudio.messages import (
     BINARY_MESSAGE,
+    DEFAULT_MODEL,
     Cancel,
     ClientMessage,
     Settings,
@@ -25,10 +34,6 @@ from kugel_bridge.kugelaudio.session import ServerSession
 from kugel_bridge.model.errors import ProtocolError
 
 logger = logging.getLogger(__name__)
-
-MAX_WAITING = 16
-"""Requests that may wait on one socket; whoever sends more does not read the answers."""
-CLOSE_RESTARTING = 1012
 
 
 class SingleSocket:
@@ -46,7 +51,8 @@ class SingleSocket:
         self._websocket, self._outlet = websocket, outlet
         self._generator, self._limits, self._account = generator, limits, account
         self._draining = draining
-        self._session = ServerSession()
+        self._request_id: str = websocket.state.request_id
+        self._session = ServerSession(self._request_id)
         self._waiting: asyncio.Queue[SpeechRequest | UpdateSettings | Refusal] = asyncio.Queue(
             MAX_WAITING
         )
@@ -74,11 +80,9 @@ class SingleSocket:
         """Take in messages until the socket ends; cancelling is not queued behind requests."""
         # Requests get the settings of the moment they came in.
         settings = self._session.settings
-        while True:
-            event = await self._websocket.receive()
-            if event["type"] == "websocket.disconnect":
-                return
-            message = _message(event.get("text"), settings)
+        model_id = self._websocket.query_params.get("model_id") or DEFAULT_MODEL
+        while (data := await heard(self._websocket)) is not None:
+            message = _message(data, settings, model_id)
             if isinstance(message, Cancel):
                 await self._cancel()
                 continue
@@ -89,7 +93,7 @@ class SingleSocket:
             try:
                 self._waiting.put_nowait(message)
             except asyncio.QueueFull:
-                await self._outlet.say(RATE_LIMITED.to_json())
+                await self._outlet.say(RATE_LIMITED.to_json(request_id=self._request_id))
                 await self._outlet.close(RATE_LIMITED.close_code)
                 return
 
@@ -134,6 +138,7 @@ class SingleSocket:
         except FailedError as error:
             end = self._session.refuse(error.refusal)
         except GoneError:
+            self._session.interrupt()
             return
         except Exception:
             logger.exception("a request of %d characters failed", len(request.text))
@@ -146,21 +151,21 @@ class SingleSocket:
         ticket = granted(self._limits.begin(self._account))
         try:
             granted(ticket.spend(len(request.text)))
-            made = await self._generator.make(request, voice, self._deliver)
+            made = await self._generator.make(request, voice, self._deliver, self._begun)
             # On record before the client is told: what it was told then is never lost.
             await ticket.end(made.usage)
         finally:
             # Sound that was sent is used up, also where the rest of it failed or was cancelled.
             await ticket.end(self._session.sent)
         return self._session.finish(
-            samples=made.samples,
-            rate=made.rate,
+            made_s=made.seconds,
             gen_ms=made.gen_ms,
             first_audio_ms=made.first_audio_ms,
             usage=made.usage,
-            source=made.source,
-            fallback=made.reason,
         )
+
+    def _begun(self, spoken: Spoken) -> None:
+        self._session.spoken_by(spoken.source, spoken.reason)
 
     async def _deliver(self, piece: bytes | WordTimings) -> None:
         session = self._session
@@ -174,11 +179,10 @@ class SingleSocket:
         await self._outlet.close(CLOSE_RESTARTING)
 
 
-def _message(text: str | None, defaults: Settings) -> ClientMessage | Refusal:
-    """What a client said; None stands for a binary message."""
-    if text is None:
+def _message(data: str | bytes, defaults: Settings, model_id: str) -> ClientMessage | Refusal:
+    if isinstance(data, bytes):
         return BINARY_MESSAGE
     try:
-        return parse_message(text, defaults)
+        return parse_message(data, defaults, model_id)
     except ProtocolError:
         return INVALID_JSON

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,12 +15,9 @@ from kugel_bridge.gateway.limits import Limits
 from kugel_bridge.gateway.outlet import Outlet
 from kugel_bridge.gateway.single import SingleSocket
 from kugel_bridge.gateway.turns import StreamSocket
-from kugel_bridge.kugelaudio.codes import Refusal
-
-logger = logging.getLogger(__name__)
+from kugel_bridge.kugelaudio.codes import CLOSE_ELSEWHERE, Refusal
 
 AI_GENERATED = (b"x-kugelaudio-ai-generated", b"true")
-CLOSE_DRAINING = 1013
 
 
 class Conversation(Protocol):
@@ -50,8 +46,6 @@ class Sockets:
     def __init__(self, generator: Generator, limits: Limits) -> None:
         self._generator, self._limits = generator, limits
         self._draining = asyncio.Event()
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
         self.open = 0
         """How many there are."""
 
@@ -63,12 +57,11 @@ class Sockets:
             await deny(websocket, refusal)
             return
         self.open += 1
-        self._is_empty.clear()
         try:
             await websocket.accept(headers=[AI_GENERATED])
             outlet = Outlet(websocket)
             if self._draining.is_set():
-                await outlet.close(CLOSE_DRAINING)
+                await outlet.close(CLOSE_ELSEWHERE)
                 return
             make = PATHS[websocket.url.path]
             await make(
@@ -77,17 +70,7 @@ class Sockets:
         finally:
             self._limits.close_socket(account)
             self.open -= 1
-            if not self.open:
-                self._is_empty.set()
 
-    async def drain(self, grace_s: float) -> None:
-        """Close idle sockets with 1012 at once and busy ones after their turn.
-
-        Returns when all are gone, or after `grace_s` (s).
-        """
+    def drain(self) -> None:
+        """Close idle sockets with 1012 at once and busy ones after their turn."""
         self._draining.set()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._is_empty.wait()
-        except TimeoutError:
-            logger.debug("%d sockets are cut off", self.open)

@@ -25,11 +25,12 @@ from kugel_bridge.kugelaudio.codes import (
     RESTART_RETRY_S,
     Refusal,
 )
-from kugel_bridge.kugelaudio.frames import WordTimings
+from kugel_bridge.kugelaudio.frames import MAX_FALLBACK_CHARACTERS, WordTimings
 from kugel_bridge.kugelaudio.messages import (
     Encoding,
     SpeechRequest,
     Usage,
+    broken_off,
     invalid,
     parse_message,
 )
@@ -49,7 +50,6 @@ SOCKET_FIELDS = frozenset({"word_timestamps", "speaker_prefix"})
 """Known to the API, on its WebSockets."""
 SOURCE = "X-Kugel-Bridge-Source"
 FALLBACK = "X-Kugel-Bridge-Fallback"
-_MAX_REASON_CHARACTERS = 200
 
 
 class Synthesis:
@@ -140,12 +140,10 @@ class _Answer:
 
     @property
     def usage(self) -> Usage | None:
-        """What was delivered so far, None if nothing was; its cost nobody knows."""
-        if not self._bytes:
-            return None
+        """What was delivered so far, None if nothing was."""
         seconds = self._bytes / self._encoding.sample_bytes / self._rate
-        characters = len(self._request.text)
-        return Usage(round(seconds, 3), characters, model_id=self._request.model_id)
+        source = None if self._spoken is None else self._spoken.source
+        return broken_off(seconds, len(self._request.text), self._request.model_id, source)
 
     def begin(self, spoken: Spoken) -> None:
         """Note who speaks."""
@@ -217,5 +215,5 @@ def _refusal_in(group: BaseExceptionGroup[FailedError]) -> Refusal:
 
 def _header_text(text: str) -> str:
     """Fit for a header: printable ASCII in one line."""
-    cut = text[:_MAX_REASON_CHARACTERS]
+    cut = text[:MAX_FALLBACK_CHARACTERS]
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in cut)

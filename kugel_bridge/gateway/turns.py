@@ -12,10 +12,17 @@ from functools import partial
 from starlette.websockets import WebSocket
 
 from kugel_bridge.gateway.generation import FailedError, Generator, granted
+from kugel_bridge.gateway.inlet import MAX_WAITING, heard
 from kugel_bridge.gateway.limits import Limits
 from kugel_bridge.gateway.outlet import GoneError, Outlet
-from kugel_bridge.gateway.textbuffer import TextBuffer
-from kugel_bridge.kugelaudio.codes import GENERATION_FAILED, RATE_LIMITED, Refusal
+from kugel_bridge.gateway.textbuffer import Portion, TextBuffer
+from kugel_bridge.kugelaudio.codes import (
+    CLOSE_NORMAL,
+    CLOSE_RESTARTING,
+    GENERATION_FAILED,
+    RATE_LIMITED,
+    Refusal,
+)
 from kugel_bridge.kugelaudio.frames import WordTimings
 from kugel_bridge.kugelaudio.turn import Turn
 from kugel_bridge.kugelaudio.turns import (
@@ -32,13 +39,9 @@ from kugel_bridge.kugelaudio.turns import (
 
 logger = logging.getLogger(__name__)
 
-MAX_WAITING = 16
-"""Turns that may wait on one socket; whoever sends more does not read the answers."""
 IDLE_S = 5.0
 """A turn without new text ends after it, also while sound is made of what came before: it bounds
 how long a client that forgot its turn keeps others from a slot."""
-CLOSE_NORMAL = 1000
-CLOSE_RESTARTING = 1012
 
 
 class StreamSocket:
@@ -59,7 +62,10 @@ class StreamSocket:
         self._generator, self._limits, self._account = generator, limits, account
         self._draining = draining
         self._idle_s = idle_s
-        self._intake = TurnIntake(max_characters=generator.max_characters)
+        self._request_id: str = websocket.state.request_id
+        self._intake = TurnIntake(
+            max_characters=generator.max_characters, request_id=self._request_id
+        )
         self._waiting: asyncio.Queue[_Script | str | None] = asyncio.Queue(MAX_WAITING)
         """Turns, frames between them, and None: the end of the socket."""
         self._newest: _Script | None = None
@@ -88,19 +94,18 @@ class StreamSocket:
         while True:
             try:
                 async with asyncio.timeout_at(self._next_deadline()):
-                    event = await self._websocket.receive()
+                    message = await heard(self._websocket)
             except TimeoutError:
                 events = self._quiet_events()
             else:
-                if event["type"] == "websocket.disconnect":
+                if message is None:
                     return
-                text = event.get("text")
-                events = self._intake.receive(event["bytes"] if text is None else text)
+                events = self._intake.receive(message)
             try:
                 for each in events:
                     await self._apply(each)
             except asyncio.QueueFull:
-                await self._outlet.say(RATE_LIMITED.to_json())
+                await self._outlet.say(RATE_LIMITED.to_json(request_id=self._request_id))
                 await self._outlet.close(RATE_LIMITED.close_code)
                 return
 
@@ -133,7 +138,7 @@ class StreamSocket:
             case Completed():
                 if (script := self._no_more_text()) is not None:
                     script.speak(script.buffer.take(final=True))
-                    script.chunks.put_nowait(None)
+                    script.portions.put_nowait(None)
             case Failed(_, refusal):
                 if (script := self._no_more_text()) is not None:
                     script.refusal = refusal
@@ -223,17 +228,19 @@ class StreamSocket:
         voice = granted(await self._generator.checked(request))
         ticket = granted(self._limits.begin(self._account))
         try:
-            while (chunk := await script.chunks.get()) is not None:
-                granted(ticket.spend(len(chunk)))
-                await self._outlet.send(turn.start(chunk))
+            while (portion := await script.portions.get()) is not None:
+                granted(ticket.spend(portion.characters))
+                if not portion.text:
+                    turn.pass_over(portion.characters)
+                    continue
+                await self._outlet.send(turn.start(portion.text, portion.characters))
                 made = await self._generator.make(
-                    dataclasses.replace(request, text=chunk), voice, partial(self._deliver, turn)
+                    dataclasses.replace(request, text=portion.text),
+                    voice,
+                    partial(self._deliver, turn),
+                    lambda spoken: turn.spoken_by(spoken.source, spoken.reason),
                 )
-                await self._outlet.send(
-                    turn.complete(
-                        made.usage, gen_ms=made.gen_ms, source=made.source, fallback=made.reason
-                    )
-                )
+                await self._outlet.send(turn.complete(made.usage, gen_ms=made.gen_ms))
             await self._outlet.send(turn.finish())
         finally:
             # On record before the client is told, and also the sound of a turn that was lost.
@@ -257,7 +264,7 @@ class _Script:
 
     turn: Turn
     buffer: TextBuffer = field(init=False)
-    chunks: asyncio.Queue[str | None] = field(default_factory=asyncio.Queue)
+    portions: asyncio.Queue[Portion | None] = field(default_factory=asyncio.Queue)
     """None = that was all. The limit on a turn's text bounds it."""
     refusal: Refusal | None = None
     """Why the turn fails."""
@@ -269,8 +276,8 @@ class _Script:
     def __post_init__(self) -> None:
         self.buffer = TextBuffer(self.turn.config.max_buffer_length)
 
-    def speak(self, *chunks: str) -> None:
-        """Put chunks in line behind those before; an empty one is none."""
-        for chunk in chunks:
-            if chunk:
-                self.chunks.put_nowait(chunk)
+    def speak(self, *portions: Portion | None) -> None:
+        """Put portions in line behind those before."""
+        for portion in portions:
+            if portion is not None:
+                self.portions.put_nowait(portion)

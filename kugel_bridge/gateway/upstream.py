@@ -1,7 +1,7 @@
 """The engine that asks the real service: one account, one cache and one request for a house.
 
 A request with word timestamps is not answered from the cache, which keeps sound only; the sound
-that comes for it is kept for those who ask without.
+that comes for it is kept for those who ask without, and they hear it while it comes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import contextlib
 import dataclasses
 import logging
 import unicodedata
+import weakref
 from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any, Protocol
 
 from kugel_bridge.gateway.catalogue_book import CatalogueBook
+from kugel_bridge.gateway.chain import Chain
 from kugel_bridge.gateway.engine import Piece, Spoken
 from kugel_bridge.gateway.line import Line
 from kugel_bridge.gateway.local import LocalEngine
@@ -23,6 +25,7 @@ from kugel_bridge.kugelaudio.messages import NATIVE_RATE, SpeechRequest, Usage
 from kugel_bridge.model.errors import (
     BridgeError,
     InvalidRequestError,
+    LoopError,
     NoCreditsError,
     RateLimitedError,
     TooSlowError,
@@ -43,6 +46,7 @@ _REASONS: tuple[tuple[type[BridgeError], str], ...] = (
     (NoCreditsError, "no credits"),
     (UnauthorizedError, "the key is refused"),
     (TooSlowError, "too slow"),
+    (LoopError, "gateways in a circle"),
     (BridgeError, "out of order"),
 )
 """In words that are fit for strangers; the first that fits."""
@@ -82,10 +86,15 @@ class UpstreamEngine:
         max_generations: int = 1,
         fallback: LocalEngine | None = None,
         hidden: Collection[str] = (),
+        chain: Chain | None = None,
     ) -> None:
+        self.chain = Chain() if chain is None else chain
+        """Who is behind it, if the service is another gateway."""
         self._client, self._book = client, book
         self._flights, self._cache = flights, cache
         self._origin, self._own_voice = origin, own_voice
+        self._bills: weakref.WeakValueDictionary[str, _Bill] = weakref.WeakValueDictionary()
+        """Of the generations under way that were begun here."""
         self._line = Line(max_generations)
         self._fallback = fallback
         self._hidden = frozenset(hidden)
@@ -168,28 +177,49 @@ class UpstreamEngine:
     async def _spoken(self, wanted: SpeechRequest) -> Spoken:
         key, cache = phrase_key(wanted, self._origin), self._cache
         with_words = wanted.word_timestamps
-        flight = key.digest + (_WITH_WORDS if with_words else "")
-        bill, is_new = _Bill(), False
         # A phrase that many ask for at a time is looked for on disk by the first of them only.
-        listener: Listener[PcmChunk | WordTimings] | None = self._flights.join(flight)
-        if listener is None:
-            if cache is not None and not with_words:
-                found = await cache.lookup(key)
-                if found is not None:
-                    return Spoken(SourceKind.CACHE, found.chunks())
+        joined = self._under_way(key.digest, with_words=with_words)
+        if joined is None and cache is not None and not with_words:
+            found = await cache.lookup(key)
+            if found is not None:
+                return Spoken(SourceKind.CACHE, found.chunks())
+            # While the disk was asked, somebody may have begun.
+            joined = self._under_way(key.digest, with_words=False)
+        if joined is not None:
+            (name, listener), is_new = joined, False
+        else:
             if (error := self._client.available) is not None:
                 raise error
+            name, bill = key.digest + (_WITH_WORDS if with_words else ""), _Bill()
             _, listener, is_new = await self._flights.board(
-                flight,
+                name,
                 lambda: self._sound(wanted, bill),
                 lambda: None if cache is None else cache.begin(key),
             )
+            if is_new:
+                self._bills[name] = bill
+        owed = self._bills.get(name)
         try:
             await listener.begin()
         except BaseException:
             listener.leave()
             raise
-        return Spoken(SourceKind.CLOUD, _Charged(listener, bill) if is_new else listener)
+        pieces: AsyncGenerator[Piece, None] = listener if with_words else _Wordless(listener)
+        if owed is not None:
+            pieces = _Charged(pieces, owed, has_caused_it=is_new)
+        return Spoken(SourceKind.CLOUD, pieces)
+
+    def _under_way(
+        self, digest: str, *, with_words: bool
+    ) -> tuple[str, Listener[PcmChunk | WordTimings]] | None:
+        """The name of a generation that serves, and a listener on it.
+
+        One with words serves all.
+        """
+        for name in (digest + _WITH_WORDS,) if with_words else (digest, digest + _WITH_WORDS):
+            if (listener := self._flights.join(name)) is not None:
+                return name, listener
+        return None
 
     async def _sound(
         self, wanted: SpeechRequest, bill: _Bill
@@ -215,28 +245,62 @@ def _reason(error: BridgeError) -> str:
     return next(words for kind, words in _REASONS if isinstance(error, kind))
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, weakref_slot=True, eq=False)
 class _Bill:
     """What a generation cost; a service that does not tell has not made it for nothing."""
 
     usage: Usage = dataclasses.field(default_factory=lambda: Usage(0.0))
+    payer: object = None
+    """None = the first who hears all of it."""
+
+
+class _Wordless(AsyncGenerator[Piece, None]):
+    """What a listener hears, without the words that somebody else asked for."""
+
+    def __init__(self, listener: Listener[PcmChunk | WordTimings]) -> None:
+        self._listener = listener
+
+    async def asend(self, value: None) -> Piece:
+        """The next sound; raises the generation's BridgeError where it breaks off."""
+        while isinstance(piece := await self._listener.asend(None), WordTimings):
+            pass
+        return piece
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> Piece:
+        """Closes it; an error thrown in has nobody to handle it here."""
+        await self.aclose()
+        raise val or typ
+
+    async def aclose(self) -> None:
+        """Leave the generation to others, or end it."""
+        await self._listener.aclose()
 
 
 class _Charged(AsyncGenerator[Piece, None]):
-    """What a listener hears, and the bill after it: for the one who caused it."""
+    """What a listener hears, and the bill after it if it is his.
 
-    def __init__(self, listener: Listener[PcmChunk | WordTimings], bill: _Bill) -> None:
-        self._listener, self._bill = listener, bill
-        self._is_paid = False
+    It is for the one who caused the cost, or if he leaves before the end, for one who stays.
+    """
+
+    def __init__(
+        self, pieces: AsyncGenerator[Piece, None], bill: _Bill, *, has_caused_it: bool
+    ) -> None:
+        self._pieces, self._bill = pieces, bill
+        self._is_over = False
+        if has_caused_it:
+            bill.payer = self
 
     async def asend(self, value: None) -> Piece:
         """The next piece; raises the generation's BridgeError where it breaks off."""
-        if self._is_paid:
+        if self._is_over:
             raise StopAsyncIteration
         try:
-            return await self._listener.asend(None)
+            return await self._pieces.asend(None)
         except StopAsyncIteration:
-            self._is_paid = True
+            self._is_over = True
+            if self._bill.payer not in (None, self):
+                raise
+            self._bill.payer = self
             return self._bill.usage
 
     async def athrow(self, typ: Any, val: Any = None, tb: Any = None, /) -> Piece:
@@ -246,5 +310,7 @@ class _Charged(AsyncGenerator[Piece, None]):
 
     async def aclose(self) -> None:
         """Leave the generation to others, or end it."""
-        self._is_paid = True
-        await self._listener.aclose()
+        if not self._is_over and self._bill.payer is self:
+            self._bill.payer = None
+        self._is_over = True
+        await self._pieces.aclose()

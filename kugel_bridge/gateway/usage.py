@@ -33,7 +33,6 @@ RETRY_S = 30.0
 """An unusable disk is looked at again after so long."""
 
 Call = Callable[[], None]
-Found = Callable[[Mapping[Key, DayUsage]], None]
 
 
 class Ledger:
@@ -135,11 +134,13 @@ class _Writer:
                 await opened.wait()
 
     async def add(self, key: Key, usage: DayUsage) -> None:
-        """Returns when it is written, cannot be, or COMMIT_WAIT_S are over."""
+        """Returns when it is written, cannot be, or COMMIT_WAIT_S are over; after `end` at once."""
         assert self._loop is not None
         with self._condition:
             known = self._waiting.get(key)
             self._waiting[key] = usage if known is None else known + usage
+            if self._closing:
+                return  # nobody is there any more to tell when it is written
             if self._written is None:
                 self._written = self._loop.create_future()
             written = self._written
@@ -189,7 +190,7 @@ class _Writer:
                 self._take_over(found)
             if self._unwritten:
                 rows = [(key[0], self._totals[key]) for key in self._unwritten]
-                self._file.write(rows, oldest_kept(max(day for _, day in self._totals)))
+                self._file.write(rows, oldest_kept(day for _, day in self._totals))
                 self._unwritten.clear()
                 self._forget()
         except StorageError as error:
@@ -216,7 +217,7 @@ class _Writer:
         self._unwritten = {key for key, usage in self._totals.items() if found.get(key) != usage}
 
     def _forget(self) -> None:
-        oldest = oldest_kept(max(day for _, day in self._totals))
+        oldest = oldest_kept(day for _, day in self._totals)
         for key in [key for key in self._totals if key[1] < oldest]:
             del self._totals[key]
 

@@ -146,9 +146,12 @@ class UsageFile:
             self._connection = None
 
 
-def oldest_kept(newest: datetime.date) -> datetime.date:
-    """The first day that is kept beside `newest`."""
-    return newest - datetime.timedelta(days=KEPT_DAYS - 1)
+def oldest_kept(days: Iterable[datetime.date]) -> datetime.date:
+    """The first of the last `KEPT_DAYS` days that had any usage.
+
+    Not so many days back from the newest: a clock that was wrong once would have emptied the file.
+    """
+    return sorted(set(days))[-KEPT_DAYS:][0]
 
 
 def _row(account: str, usage: DayUsage) -> tuple[str, str, int, int, float, float]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kugel_bridge.kugelaudio.catalogue import Voice, VoicePage
+from kugel_bridge.speech.espeak_voice import voice_for
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
 class VoiceBook:
@@ -14,9 +18,10 @@ class VoiceBook:
 
     def __init__(self, voices: Sequence[Voice]) -> None:
         self._voices = tuple(voices)
-        self._by_id = {voice.id: voice for voice in self._voices}
+        self._by_id = {str(voice.id): voice for voice in self._voices}
         self._by_handle = {voice.handle: voice for voice in self._voices if voice.handle}
-        if min(self._by_id, default=1) < 1 or len(self._by_id) != len(self._voices):
+        numbers = [voice.id for voice in self._voices]
+        if min(numbers, default=1) < 1 or len(self._by_id) != len(numbers):
             raise ValueError("voices need ids of their own, from 1 on")
 
     @property
@@ -26,13 +31,8 @@ class VoiceBook:
 
     def find(self, ident: int | str) -> Voice | None:
         """The voice with that number (also as text) or handle."""
-        if isinstance(ident, int):
-            return self._by_id.get(ident)
-        found = self._by_handle.get(ident)
-        # The length keeps a number of a million digits from being computed.
-        if found is None and ident.isascii() and ident.isdecimal() and len(ident) <= 18:
-            found = self._by_id.get(int(ident))
-        return found
+        found = self._by_handle.get(ident) if isinstance(ident, str) else None
+        return found or self._by_id.get(str(ident))
 
     def page(
         self,
@@ -153,12 +153,30 @@ def _fulfilled(wish: VoiceWish, known: LocalVoice | None) -> LocalVoice:
         wished |= {"category": "premade", "quality": "low" if wish.espeak else "mid"}
         wished |= {"is_public": True, "verified": True}
     voice = replace(base, **{key: value for key, value in wished.items() if value is not None})
+    if wish.espeak is not None:
+        _check_espeak(wish.handle, wish.espeak, voice.languages)
     if wish.wyoming is not None:
         return WyomingVoice(voice, wish.wyoming, wish.wyoming_voice)
     if wish.espeak is not None:
         return EspeakVoice(voice, wish.espeak)
     assert known is not None
     return replace(known, voice=voice)
+
+
+def _check_espeak(handle: str, wanted: str, languages: Sequence[str]) -> None:
+    """Raises VoiceWishError for a voice of espeak-ng that would never be heard."""
+    spoken = wanted.partition("+")[0]
+    if not spoken or any(
+        _LANGUAGE.fullmatch(code) and voice_for(code, wanted) == wanted for code in languages
+    ):
+        return
+    told = f"; it speaks none of {', '.join(languages)}" if languages != (spoken,) else ""
+    raise VoiceWishError(
+        handle,
+        "espeak",
+        'must begin with a language of the voice, as "de+f4", or be a variant only, as "+f4"'
+        + told,
+    )
 
 
 # Language, its English name, the number of its first voice, what a sample says. The numbers are

@@ -21,6 +21,8 @@ from kugel_bridge.model.errors import ProtocolError
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
+SEXES = frozenset({"male", "female", "neutral"})
+AGES = frozenset({"young", "middle_age", "middle_aged", "old"})
 _T = TypeVar("_T")
 
 
@@ -35,9 +37,9 @@ class Voice:
     """May be sent in place of the number."""
     languages: tuple[str, ...] = ()
     sex: str | None = None
-    """`male`, `female` or `neutral`; the official SDK fails at any other value."""
+    """One of SEXES, or what a service has thought of since."""
     age: str | None = None
-    """`young`, `middle_age`, `middle_aged` or `old`; likewise."""
+    """One of AGES; likewise."""
     description: str | None = None
     category: str | None = None
     quality: str = "mid"
@@ -46,7 +48,10 @@ class Voice:
     verified: bool = False
 
     def to_fields(self) -> dict[str, Any]:
-        """The JSON object of the voice list."""
+        """The JSON object of the voice list.
+
+        Where the official SDK would fail at one value, and lose the whole list, it tells none.
+        """
         return {
             "id": self.id,
             "voice_id": self.id,
@@ -55,8 +60,8 @@ class Voice:
             "name": self.name,
             "description": self.description,
             "category": self.category,
-            "sex": self.sex,
-            "age": self.age,
+            "sex": self.sex if self.sex in SEXES else None,
+            "age": self.age if self.age in AGES else None,
             "quality": self.quality,
             "supported_languages": list(self.languages),
             "sample_text": self.sample_text,

@@ -8,12 +8,12 @@ trap", "Traps in the SDK").
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import ssl
 import unicodedata
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any
 
 from kugel_bridge.kugelaudio.answer import Answer
 from kugel_bridge.kugelaudio.connection import Connection, Connector, LostError
@@ -98,14 +98,16 @@ class SpeechClient:
         return self._standing.objection(self._now_s())
 
     @property
-    def retry_in_s(self) -> float:
-        """Seconds until asking makes sense again; 0 = now."""
-        return 0.0 if self.available is None else self._standing.wait_s(self._now_s())
-
-    @property
     def is_warm(self) -> bool:
         """Whether a socket is open and waiting for the next request."""
         return self._idle is not None
+
+    def vet_with(self, vet: Callable[[Mapping[str, str]], Awaitable[None]]) -> None:
+        """Have `vet` look at the headers of each answer that opens a socket.
+
+        It raises a BridgeError for a socket that must not be used.
+        """
+        self._connector.vet = vet
 
     async def run(self) -> None:
         """Keep a socket open before it is needed, until cancelled.
@@ -131,21 +133,24 @@ class SpeechClient:
                     idle, self._idle = self._idle, None
                     await idle.close()
 
-    async def stream(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
+    def stream(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
         """Yield the sound of one request as it arrives; one attempt.
 
         Raises a BridgeError if there is none or if it breaks off. Closing the generator early
         drops the socket, so that nothing of this request can reach the next one.
         """
-        async with contextlib.aclosing(self.pieces(request)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, PcmChunk):
-                    yield piece
+        sound: AsyncGenerator[Any, None] = self._pieces(request, sound_only=True)
+        return sound
 
-    async def pieces(
+    def pieces(
         self, request: SpeechRequest
     ) -> AsyncGenerator[PcmChunk | WordTimings | Usage, None]:
         """Like `stream`, with the words if asked for, and at the end what the service charged."""
+        return self._pieces(request, sound_only=False)
+
+    async def _pieces(
+        self, request: SpeechRequest, *, sound_only: bool
+    ) -> AsyncGenerator[PcmChunk | WordTimings | Usage, None]:
         if not unicodedata.is_normalized("NFC", request.text):
             request = dataclasses.replace(request, text=unicodedata.normalize("NFC", request.text))
         async with self._slots:
@@ -162,7 +167,8 @@ class SpeechClient:
                     piece = answer.add(frame)
                     if isinstance(piece, PcmChunk):
                         patience.heard()
-                    if piece is not None:
+                        yield piece
+                    elif piece is not None and not sound_only:
                         yield piece
                     frame = await _next_frame(connection, patience)
                 answer.end()
@@ -179,7 +185,7 @@ class SpeechClient:
                     self._give_back(connection)
                 self._wake.set()
         # Whoever takes his time with it holds up nobody.
-        if frame.usage is not None:
+        if frame.usage is not None and not sound_only:
             yield frame.usage
 
     def _patience_for(self, request: SpeechRequest) -> Patience:
@@ -323,7 +329,7 @@ class SpeechClient:
                 continue
 
     def _note(self, error: BridgeError, *, connecting: bool = False) -> None:
-        if error is self._standing.trouble:
+        if self._standing.knows(error):
             return
         self._discretion.keep(error)
         before = self._standing.status

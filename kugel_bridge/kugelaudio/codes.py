@@ -23,7 +23,9 @@ from kugel_bridge.kugelaudio.wire import (
 from kugel_bridge.model.errors import (
     BridgeError,
     InvalidRequestError,
+    LoopError,
     NoCreditsError,
+    NoSoundError,
     ProtocolError,
     RateLimitedError,
     RetryableError,
@@ -36,6 +38,8 @@ MAX_RETRY_AFTER_S = 3600.0
 RESTART_RETRY_S = 1.0
 """What the API asks for after the close codes 1012 and 1013."""
 _MAX_MESSAGE_CHARACTERS = 300
+CLOSE_NORMAL, CLOSE_RESTARTING, CLOSE_ELSEWHERE = 1000, 1012, 1013
+"""How a socket ends that did its work; CLOSE_ROWS tells what these and others mean."""
 
 ERRORS_BY_CODE: Mapping[str, type[BridgeError]] = {
     "VALIDATION_ERROR": InvalidRequestError,
@@ -47,8 +51,9 @@ ERRORS_BY_CODE: Mapping[str, type[BridgeError]] = {
     "RATE_LIMITED": RateLimitedError,
     "TOO_MANY_CONTEXTS": RateLimitedError,
     "MODEL_UNAVAILABLE": ServiceUnavailableError,
+    "LOOP_DETECTED": LoopError,
     "INTERNAL_ERROR": ServiceUnavailableError,
-    "EMPTY_AUDIO": ServiceUnavailableError,
+    "EMPTY_AUDIO": NoSoundError,
 }
 
 ERRORS_BY_STATUS: Mapping[int, type[BridgeError]] = {
@@ -61,6 +66,21 @@ ERRORS_BY_STATUS: Mapping[int, type[BridgeError]] = {
     # The API answers 501 to what it will never do; every other 5xx may pass.
     501: InvalidRequestError,
 }
+STATUS_BY_CODE: Mapping[str, int] = {
+    "VALIDATION_ERROR": 400,
+    "MISSING_VOICE_ID": 400,
+    "UNAUTHORIZED": 401,
+    "INSUFFICIENT_CREDITS": 402,
+    "SPEAKER_CONSENT_REQUIRED": 403,
+    "NOT_FOUND": 404,
+    "RATE_LIMITED": 429,
+    "TOO_MANY_CONTEXTS": 429,
+    "INTERNAL_ERROR": 500,
+    "EMPTY_AUDIO": 500,
+    "MODEL_UNAVAILABLE": 503,
+    "LOOP_DETECTED": 508,
+}
+"""What an error frame means that tells no status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +93,7 @@ class CloseRow:
 
 
 CLOSE_ROWS: Mapping[int, CloseRow] = {
-    1000: CloseRow(ServiceUnavailableError, "the service ended the connection"),
+    CLOSE_NORMAL: CloseRow(ServiceUnavailableError, "the service ended the connection"),
     1001: CloseRow(ServiceUnavailableError, "the service went away"),
     1002: CloseRow(ProtocolError, "protocol error"),
     1003: CloseRow(ProtocolError, "unacceptable data"),
@@ -83,8 +103,10 @@ CLOSE_ROWS: Mapping[int, CloseRow] = {
     1008: CloseRow(UnauthorizedError, "policy violation"),
     1009: CloseRow(InvalidRequestError, "a message was too big"),
     1011: CloseRow(ServiceUnavailableError, "server error"),
-    1012: CloseRow(ServiceUnavailableError, "the service restarts", RESTART_RETRY_S),
-    1013: CloseRow(ServiceUnavailableError, "the service sends us elsewhere", RESTART_RETRY_S),
+    CLOSE_RESTARTING: CloseRow(ServiceUnavailableError, "the service restarts", RESTART_RETRY_S),
+    CLOSE_ELSEWHERE: CloseRow(
+        ServiceUnavailableError, "the service sends us elsewhere", RESTART_RETRY_S
+    ),
     4000: CloseRow(ServiceUnavailableError, "generation failed"),
     4001: CloseRow(UnauthorizedError, "the key was refused"),
     4003: CloseRow(NoCreditsError, "no credit"),
@@ -96,6 +118,7 @@ CLOSE_CODES: Mapping[str, int] = {
     "INSUFFICIENT_CREDITS": 4003,
     "RATE_LIMITED": 4029,
     "MODEL_UNAVAILABLE": 4500,
+    "LOOP_DETECTED": 4500,
 }
 CLOSE_FAILED = 4000
 _UNKNOWN_CLOSE = CloseRow(ServiceUnavailableError, "the connection was closed")
@@ -116,6 +139,8 @@ class Refusal:
     def as_error(self) -> BridgeError:
         """The error of ours that tells whether asking again helps."""
         kind = ERRORS_BY_CODE.get(self.code or "") or _error_for_status(self.status)
+        if kind is LoopError:  # which is passed on from gateway to gateway as it is
+            return LoopError(self.message, retry_after_s=self.retry_after_s)
         text = f"{self.code or self.status or 'error'}: {self.message}"
         if self.request_id:
             text += f" (request {self.request_id})"
@@ -141,10 +166,15 @@ class Refusal:
             fields["request_id"] = self.request_id
         return fields
 
-    def to_json(self, context_id: str | None = None) -> str:
-        """The JSON text that `refusal_from` reads back; `context_id` if one context is meant."""
-        of_context = {} if context_id is None else {"context_id": context_id}
-        return write_object(self.to_fields() | of_context)
+    def to_json(self, context_id: str | None = None, *, request_id: str | None = None) -> str:
+        """The JSON text that `refusal_from` reads back; `context_id` if one context is meant.
+
+        `request_id` is that of the socket's upgrade.
+        """
+        about = {"context_id": context_id, "request_id": request_id}
+        return write_object(
+            self.to_fields() | {name: text for name, text in about.items() if text is not None}
+        )
 
 
 class RefusedError(InvalidRequestError):
@@ -161,6 +191,9 @@ class RefusedError(InvalidRequestError):
 INVALID_REQUEST = Refusal(400, "VALIDATION_ERROR", "Invalid request")
 INVALID_JSON = Refusal(400, "VALIDATION_ERROR", "Invalid JSON body")
 TEXT_REQUIRED = Refusal(400, "VALIDATION_ERROR", "text required")
+NOTHING_TO_SPEAK = Refusal(
+    400, "VALIDATION_ERROR", "text required: there is nothing in it that can be spoken"
+)
 MISSING_VOICE = Refusal(400, "MISSING_VOICE_ID", "voice_id is required")
 UNAUTHORIZED = Refusal(401, "UNAUTHORIZED", "Unauthorized")
 NO_CREDITS = Refusal(402, "INSUFFICIENT_CREDITS", "Insufficient credits")
@@ -183,6 +216,7 @@ MODEL_UNAVAILABLE = Refusal(
     "The requested model is temporarily unavailable. Please try again shortly.",
 )
 
+LOOP_DETECTED = Refusal(508, "LOOP_DETECTED", "The gateways ask each other in a circle")
 CATALOGUE_UNAVAILABLE = Refusal(503, "INTERNAL_ERROR", "voice catalog temporarily unavailable")
 
 
@@ -202,13 +236,15 @@ def refusal_from(fields: JsonObject, *, status: int | None = None) -> Refusal:
         message = "; ".join(
             str(m.get("msg", m)) if isinstance(m, dict) else str(m) for m in message
         )
-    inner = fields.get("code")
-    if isinstance(inner, int) and not isinstance(inner, bool) and 100 <= inner <= 599:
-        status = inner if status is None else status
+    code = code if isinstance(code, str) and code and is_unicode(code) else None
+    if status is None:
+        inner = fields.get("code")
+        is_error = isinstance(inner, int) and 400 <= inner <= 599
+        status = inner if is_error else STATUS_BY_CODE.get(code or "")
     request_id = fields.get("request_id")
     return Refusal(
         status=status,
-        code=code if isinstance(code, str) and code and is_unicode(code) else None,
+        code=code,
         message=_printable(message) or _phrase(status),
         request_id=request_id if isinstance(request_id, str) and is_unicode(request_id) else None,
         retry_after_s=_sane_wait(fields.get("retry_after")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +20,19 @@ from kugel_bridge.kugelaudio.messages import (
     SpeechRequest,
     UpdateSettings,
     Usage,
+    broken_off,
     invalid,
+    summed,
     update_from,
     with_parameters,
 )
-from kugel_bridge.kugelaudio.wire import JsonObject, read_object, take_text, write_object
+from kugel_bridge.kugelaudio.wire import (
+    JsonObject,
+    read_object,
+    take_flag,
+    take_text,
+    write_object,
+)
 from kugel_bridge.model.errors import ProtocolError
 from kugel_bridge.model.report import SourceKind
 
@@ -41,6 +49,7 @@ _SESSION_FIELDS = (
 )
 # fmt: on
 _SESSION_SETTINGS = ("normalize", "language", "temperature", "speed")
+_FLAGS = ("cancel", "close_socket", "close_context", "immediate", "flush")
 _VOICE_FIELDS = ("voice_id", "cfg_scale", "max_new_tokens")
 
 _CLOSING = invalid("the context is being closed: wait for context_closed, or use another id")
@@ -106,29 +115,35 @@ def parse_context_message(text: str | bytes) -> ContextMessage | None:
         ident = _context_id_from(fields)
     except ProtocolError as error:
         return ContextRefusal(invalid(str(error)))
-    if fields.get("cancel"):
-        return CancelContexts(ident)
-    if fields.get("close_socket"):
-        return CloseSocket()
-    if fields.get("close_context"):
-        if ident is None:
-            return ContextRefusal(invalid("close_context without context_id"))
-        return CloseContext(ident, immediate=bool(fields.get("immediate")))
-    if "update_settings" in fields:
-        update = update_from(fields["update_settings"])
-        return ContextRefusal(update) if isinstance(update, Refusal) else update
-    if ident is None:
-        return None
     try:
-        return ContextText(
-            ident,
-            text=take_text(fields, "text") or "",
-            flush=bool(fields.get("flush")),
-            session={name: fields[name] for name in _SESSION_FIELDS if name in fields},
-            voice=_voice_settings_from(fields),
-        )
+        return _parsed(fields, ident)
     except ProtocolError as error:
         return ContextRefusal(invalid(str(error)), ident)
+
+
+def _parsed(fields: JsonObject, ident: str | None) -> ContextMessage | None:
+    """Raises ProtocolError for a field of a wrong type."""
+    flags = {name for name in _FLAGS if take_flag(fields, name)}
+    if "cancel" in flags:
+        return CancelContexts(ident)
+    if "close_socket" in flags:
+        return CloseSocket()
+    if "close_context" in flags:
+        if ident is None:
+            raise ProtocolError("close_context without context_id")
+        return CloseContext(ident, immediate="immediate" in flags)
+    if "update_settings" in fields:
+        update = update_from(fields)
+        return ContextRefusal(update, ident) if isinstance(update, Refusal) else update
+    if ident is None:
+        return None
+    return ContextText(
+        ident,
+        text=take_text(fields, "text") or "",
+        flush="flush" in flags,
+        session={name: fields[name] for name in _SESSION_FIELDS if name in fields},
+        voice=_voice_settings_from(fields),
+    )
 
 
 class Context:
@@ -143,10 +158,12 @@ class Context:
         self._has_begun = False
         self._chunk_id = -1
         self._frames = 0
-        self._usages: list[Usage] = []
+        self._bill: Usage | None = None
         self._characters = 0
         self._sent_s = 0.0
         """Sound of the text under way."""
+        self._speaker: SourceKind | None = None
+        """Of the text under way."""
         self._source: SourceKind | None = None
         self._reason = ""
         self._is_final_due = False
@@ -165,12 +182,21 @@ class Context:
         """The frame that answers the first text."""
         return self._frame(context_created=True)
 
-    def started(self, text: str) -> str:
-        """The frame before the sound of `text`, which gets the next chunk number."""
+    def started(self, text: str, characters: int) -> str:
+        """The frame before the sound of `text`, which gets the next chunk number.
+
+        `characters` that came in stand for it.
+        """
         self._has_begun = True
         self._chunk_id += 1
-        self._characters, self._sent_s = len(text), 0.0
+        self._characters, self._sent_s, self._speaker = characters, 0.0, None
         return self._frame(generation_started=True, chunk_id=self._chunk_id, text=text)
+
+    def spoken_by(self, source: SourceKind, reason: str = "") -> None:
+        """Who speaks the text, and why nobody better does: one that fell back is told of."""
+        self._speaker = source
+        if reason or self._source is None:
+            self._source, self._reason = source, reason
 
     def audio(self, data: bytes) -> str:
         """The next audio frame, `data` being in the encoding and rate of `request`."""
@@ -186,18 +212,10 @@ class Context:
         """A frame of word timestamps for the sound sent last."""
         return dataclasses.replace(timings, chunk_id=self._chunk_id, context_id=self.id).to_json()
 
-    def completed(
-        self, usage: Usage, *, gen_ms: float, source: SourceKind, reason: str = ""
-    ) -> str:
-        """The frame after all sound of a text; its cost goes on the bill.
-
-        `reason` tells why no better source spoke.
-        """
-        self._usages.append(usage)
+    def completed(self, usage: Usage, *, gen_ms: float) -> str:
+        """The frame after all sound of a text; its cost goes on the bill."""
+        self.charge(usage)
         self._sent_s = 0.0
-        if reason or self._source is None:
-            # One text that had to fall back is what the client has to know of.
-            self._source, self._reason = source, reason
         self._is_final_due = True
         return self._frame(
             chunk_complete=True,
@@ -210,12 +228,15 @@ class Context:
         """What was being spoken failed or was cancelled: closing promises no complete sound."""
         self._is_final_due = False
 
+    def charge(self, usage: Usage | None) -> None:
+        """Put something on the bill."""
+        self._bill = summed(self._bill, usage)
+
     def unfinished(self) -> Usage | None:
-        """What went out of a text that will not be completed; goes on the bill, at unknown cost."""
-        if not self._sent_s:
-            return None
-        usage = Usage(round(self._sent_s, 3), self._characters, model_id=self.request.model_id)
-        self._usages.append(usage)
+        """What went out of a text that will not be completed; goes on the bill."""
+        model_id = self.request.model_id
+        usage = broken_off(self._sent_s, self._characters, model_id, self._speaker)
+        self.charge(usage)
         self._sent_s = 0.0
         return usage
 
@@ -231,7 +252,7 @@ class Context:
     @property
     def audio_s(self) -> float:
         """The sound on the bill (s)."""
-        return sum(usage.audio_s for usage in self._usages)
+        return 0.0 if self._bill is None else self._bill.audio_s
 
     def closed(self) -> str:
         """The last frame; with the bill, if anything was spoken.
@@ -239,8 +260,8 @@ class Context:
         `source` and `fallback` are ours: where the sound came from, and why not from a better one.
         """
         more: dict[str, Any] = {}
-        if (usage := total(self._usages)) is not None:
-            more["usage"] = usage.to_fields()
+        if self._bill is not None:
+            more["usage"] = self._bill.to_fields()
         if self._source is not None:
             more["source"] = self._source.value
         if self._reason:
@@ -252,9 +273,13 @@ class Context:
 
 
 class Contexts:
-    """The contexts of one socket, and what they have in common."""
+    """The contexts of one socket, and what they have in common.
 
-    def __init__(self) -> None:
+    `request_id` is that of the socket's upgrade.
+    """
+
+    def __init__(self, request_id: str | None = None) -> None:
+        self._request_id = request_id
         self._live: dict[str, Context] = {}
         self._request = SpeechRequest("", None, None)
         self._settings = Settings()
@@ -299,6 +324,10 @@ class Contexts:
         self._settings = self._settings.updated(settings)
         return SettingsUpdated(self._settings).to_json()
 
+    def refuse(self, refusal: Refusal, context_id: str | None) -> str:
+        """The error frame for a context, or for the whole socket."""
+        return refusal.to_json(context_id, request_id=self._request_id)
+
     def close(self, context: Context) -> str:
         """Forget a context; its id is free from now on. The frame is its last one."""
         del self._live[context.id]
@@ -310,22 +339,6 @@ class Contexts:
         return write_object(
             {"session_closed": True, "total_audio_seconds": round(self._closed_audio_s, 3)}
         )
-
-
-def total(usages: Sequence[Usage]) -> Usage | None:
-    """One bill for several texts; None for none. One unknown cost makes the whole cost unknown."""
-    if not usages:
-        return None
-    costs = [usage.cost_cents for usage in usages]
-    known = [cost for cost in costs if cost is not None]
-    is_known = len(known) == len(costs)
-    return Usage(
-        audio_s=round(sum(usage.audio_s for usage in usages), 3),
-        characters=sum(usage.characters for usage in usages),
-        cost_cents=sum(known) if is_known else None,
-        currency=usages[-1].currency if is_known else None,
-        model_id=usages[-1].model_id,
-    )
 
 
 def final_frame(context_id: str) -> str:

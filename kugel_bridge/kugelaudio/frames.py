@@ -88,8 +88,8 @@ class WordTimings:
         words = [
             {
                 "word": w.word,
-                "start_ms": w.start_ms,
-                "end_ms": w.end_ms,
+                "start_ms": _whole(w.start_ms),
+                "end_ms": _whole(w.end_ms),
                 "char_start": w.char_start,
                 "char_end": w.char_end,
                 "score": w.score,
@@ -109,7 +109,7 @@ class Finished:
     chunks: int = 0
     """Audio frames sent."""
     total_samples: int = 0
-    """At the model's own 24 kHz, before any conversion: not what was delivered."""
+    """As the model made them, before any conversion: not what was delivered."""
     dur_ms: float = 0.0
     gen_ms: float = 0.0
     text: str | None = None
@@ -162,6 +162,11 @@ class SettingsUpdated:
         return write_object({"settings_updated": True, "settings": self.settings.to_fields()})
 
 
+def _whole(number: float) -> float:
+    """An integer where it is one, as the API writes it."""
+    return int(number) if number == int(number) else number
+
+
 def source_fields(source: str, fallback: str) -> dict[str, str]:
     """What a frame that ends something tells about who spoke; nothing that is not known."""
     told = {"source": source, "fallback": fallback[:MAX_FALLBACK_CHARACTERS]}
@@ -171,13 +176,15 @@ def source_fields(source: str, fallback: str) -> dict[str, str]:
 Frame = AudioFrame | WordTimings | Finished | Interrupted | SettingsUpdated | Refusal
 
 # Frames of the other two sockets, and advice to people: nothing to act upon here.
-_SKIPPED_FLAGS = (
-    "generation_started",
-    "session_closed",
-    "context_created",
-    "context_closed",
-    "chunk_complete",
-    "warning",
+_SKIPPED_FLAGS = frozenset(
+    (
+        "generation_started",
+        "session_closed",
+        "context_created",
+        "context_closed",
+        "chunk_complete",
+        "warning",
+    )
 )
 
 
@@ -194,7 +201,7 @@ def parse_frame(text: str | bytes) -> Frame | None:
     # There is no type field: the first of these keys that is present and true names the kind.
     if fields.get("error") or fields.get("error_code"):
         return refusal_from(fields)
-    if any(fields.get(flag) for flag in _SKIPPED_FLAGS):
+    if any(map(fields.get, _SKIPPED_FLAGS)):
         return None
     if fields.get("final"):
         return _parse_finished(fields)

@@ -77,6 +77,8 @@ def _joined(base_url: str, path: str, schemes: dict[str, str]) -> str:
     try:
         parts = urllib.parse.urlsplit(base_url.strip())
         port = f":{parts.port}" if parts.port is not None else ""
+        # What the resolver does with it, which would fail there only when it is asked.
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ConfigurationError(f"cloud.base_url {base_url!r} is no address: {error}") from error
     if parts.scheme not in schemes or not parts.hostname:

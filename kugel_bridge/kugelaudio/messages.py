@@ -26,6 +26,7 @@ from kugel_bridge.kugelaudio.wire import (
     write_object,
 )
 from kugel_bridge.model.errors import ProtocolError
+from kugel_bridge.model.report import SourceKind
 
 DEFAULT_MODEL = "kugel-3.5"
 # The older ids are routed to a current model (API reference, "GET /v1/models").
@@ -204,23 +205,60 @@ class Usage:
         return fields
 
 
+def summed(bill: Usage | None, more: Usage | None) -> Usage | None:
+    """One bill for both; where one cost is not known the sum is not, which is not zero."""
+    if bill is None or more is None:
+        return more if bill is None else bill
+    cents = None
+    if bill.cost_cents is not None and more.cost_cents is not None:
+        cents = bill.cost_cents + more.cost_cents
+    return Usage(
+        audio_s=round(bill.audio_s + more.audio_s, 3),
+        characters=bill.characters + more.characters,
+        cost_cents=cents,
+        currency=None if cents is None else more.currency,
+        model_id=more.model_id,
+    )
+
+
+def broken_off(
+    audio_s: float, characters: int, model_id: str, source: SourceKind | None
+) -> Usage | None:
+    """What a text cost that stopped after so much sound (s); None for none.
+
+    Only who speaks for nothing (`source`) lets that be known.
+    """
+    if not audio_s:
+        return None
+    is_free = source in (SourceKind.LOCAL, SourceKind.CACHE)
+    return Usage(
+        round(audio_s, 3),
+        characters,
+        cost_cents=0.0 if is_free else None,
+        currency="eur" if is_free else None,
+        model_id=model_id,
+    )
+
+
 ClientMessage = SpeechRequest | Cancel | UpdateSettings
 
 
-def parse_message(text: str | bytes, defaults: Settings = Settings()) -> ClientMessage | Refusal:
+def parse_message(
+    text: str | bytes, defaults: Settings = Settings(), model_id: str = DEFAULT_MODEL
+) -> ClientMessage | Refusal:
     """Decode one message of a client on /ws/tts; unknown fields are ignored.
 
     A well-formed message that asks for something impossible comes back as the Refusal to answer
-    with. `defaults` fill what a request leaves out. Raises ProtocolError for anything that is not
-    a JSON object.
+    with. `defaults` and `model_id` fill what a request leaves out. Raises ProtocolError for
+    anything that is not a JSON object.
     """
     fields = read_object(text)
     try:
-        if fields.get("cancel"):
+        if take_flag(fields, "cancel"):
             return Cancel()
         if "update_settings" in fields:
-            return update_from(fields["update_settings"])
-        return _parse_request(fields, defaults)
+            return update_from(fields)
+        return _parse_request(fields, defaults, model_id)
     except ProtocolError as error:
         return invalid(str(error))
 
@@ -228,8 +266,9 @@ def parse_message(text: str | bytes, defaults: Settings = Settings()) -> ClientM
 def with_parameters(request: SpeechRequest, fields: JsonObject) -> SpeechRequest:
     """`request` with everything that `fields` say besides the text; null leaves things as they are.
 
-    A socket whose configuration stays keeps a request without text to build on. Raises
-    ProtocolError, naming the field, for a value that cannot be used or contradicts another.
+    A socket whose configuration stays keeps a request without text to build on: there a
+    sample_rate or an output_format alone takes the place of the other one. Raises ProtocolError,
+    naming the field, for a value that cannot be used or contradicts another.
     """
     given: dict[str, Any] = {
         "voice_id": _voice_from(fields),
@@ -243,13 +282,22 @@ def with_parameters(request: SpeechRequest, fields: JsonObject) -> SpeechRequest
     }
     changes = {name: value for name, value in given.items() if value is not None}
     changed = dataclasses.replace(request, **changes, **settings_from(fields).to_fields())
+    if changed.model_id not in MODEL_IDS:
+        raise ProtocolError(
+            f"model_id {changed.model_id[:40]!a} is unknown: one of {', '.join(sorted(MODEL_IDS))}"
+        )
     if changed.sample_rate not in SAMPLE_RATES:
         raise ProtocolError(f"sample_rate must be one of {sorted(SAMPLE_RATES)}")
     if changed.output_format is not None:
         if changed.output_format not in OUTPUT_FORMATS:
             raise ProtocolError(f"output_format must be one of {sorted(OUTPUT_FORMATS)}")
         if changed.sample_rate not in (NATIVE_RATE, changed.delivery[1]):
-            raise ProtocolError("sample_rate contradicts output_format")
+            if {"sample_rate", "output_format"} <= set(changes):
+                raise ProtocolError("sample_rate contradicts output_format")
+            if "sample_rate" in changes:
+                changed = dataclasses.replace(changed, output_format=None)
+            else:
+                changed = dataclasses.replace(changed, sample_rate=NATIVE_RATE)
     if changed.dictionary_ids and changed.project_id is None:
         raise ProtocolError("dictionary_ids need a project_id")
     return changed
@@ -280,8 +328,12 @@ def settings_from(fields: JsonObject) -> Settings:
     return settings
 
 
-def update_from(fields: object) -> UpdateSettings | Refusal:
-    """The value of `update_settings`, the same on all sockets: some of the six, nothing else."""
+def update_from(message: JsonObject) -> UpdateSettings | Refusal:
+    """A message with `update_settings`, the same on all sockets: some of the six, nothing else."""
+    for name in ("text", "flush"):
+        if message.get(name):
+            return invalid(f"{name} beside update_settings: send it in a message of its own")
+    fields = message["update_settings"]
     if not isinstance(fields, dict):
         return invalid("update_settings is not an object")
     known = {item.name for item in dataclasses.fields(Settings)}
@@ -300,11 +352,13 @@ def invalid(reason: str) -> Refusal:
     return dataclasses.replace(INVALID_REQUEST, message=f"Invalid request: {reason}")
 
 
-def _parse_request(fields: JsonObject, defaults: Settings) -> SpeechRequest | Refusal:
+def _parse_request(
+    fields: JsonObject, defaults: Settings, model_id: str
+) -> SpeechRequest | Refusal:
     text = take_text(fields, "text")
     if text is None or not text.strip():
         return TEXT_REQUIRED
-    plain = dataclasses.replace(SpeechRequest(text, None, None), **defaults.to_fields())
+    plain = dataclasses.replace(SpeechRequest(text, None, None, model_id), **defaults.to_fields())
     request = with_parameters(plain, fields)
     return MISSING_VOICE if request.voice_id is None else request
 

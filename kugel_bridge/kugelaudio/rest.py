@@ -7,7 +7,7 @@ import contextlib
 import ssl
 import time
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,18 @@ class Catalogue:
         async with self._session() as client:
             return usage_from(await self._get(client, "/v1/usage"))
 
+    async def chain(self, headers: Mapping[str, str], timeout_s: float) -> list[str]:
+        """The gateways one behind the other that begin there; for gateways only."""
+        try:
+            async with asyncio.timeout(timeout_s), self._session() as client:
+                client.headers.update(headers)
+                names = (await self._get(client, "/chain")).get("chain")
+        except TimeoutError as error:
+            raise TooSlowError(f"no answer within {timeout_s:g} s") from error
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ProtocolError("no list of gateways in the answer")
+        return names
+
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[httpx.AsyncClient]:
         # 50 ms of import that the daemon never needs.
@@ -124,7 +136,7 @@ class Catalogue:
             raise TooSlowError(f"no answer within {self._timeout_s:g} s") from error
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"cloud.base_url {self._base_url!r} is no address") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:
             raise ServiceUnavailableError(f"the service cannot be reached: {error}") from error
         except BridgeError as error:
             self._discretion.keep(error)

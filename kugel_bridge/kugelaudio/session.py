@@ -18,8 +18,15 @@ from kugel_bridge.kugelaudio.frames import (
     WordTimings,
     parse_frame,
 )
-from kugel_bridge.kugelaudio.messages import Settings, SpeechRequest, Usage
+from kugel_bridge.kugelaudio.messages import (
+    NATIVE_RATE,
+    Settings,
+    SpeechRequest,
+    Usage,
+    broken_off,
+)
 from kugel_bridge.model.errors import ProtocolError
+from kugel_bridge.model.report import SourceKind
 
 _KEEPS_SOCKET = frozenset({400, 404, 413})
 """Refusals that concern the request alone; after any other the socket is not trusted."""
@@ -90,41 +97,39 @@ class ClientSession:
 
 
 class ServerSession:
-    """Numbers the frames of one socket and keeps its requests apart; RuntimeError is a bug."""
+    """Numbers the frames of one socket and keeps its requests apart; RuntimeError is a bug.
 
-    def __init__(self) -> None:
+    `request_id` is that of the socket's upgrade.
+    """
+
+    def __init__(self, request_id: str | None = None) -> None:
+        self._request_id = request_id
         self.settings = Settings()
         """What requests get for the fields they leave out."""
         self._request: SpeechRequest | None = None
         self._frames = 0
         self._sent_s = 0.0
-
-    @property
-    def speaking(self) -> bool:
-        """Whether a request is under way."""
-        return self._request is not None
-
-    @property
-    def frames(self) -> int:
-        """Audio frames sent for the request under way."""
-        return self._frames
+        self._source: SourceKind | None = None
+        self._fallback = ""
 
     @property
     def sent(self) -> Usage | None:
-        """What went out of the request under way, at an unknown cost; None for nothing."""
-        if self._request is None or not self._sent_s:
+        """What went out of the request under way; None for nothing."""
+        if self._request is None:
             return None
-        return Usage(
-            audio_s=round(self._sent_s, 3),
-            characters=len(self._request.text),
-            model_id=self._request.model_id,
-        )
+        request = self._request
+        return broken_off(self._sent_s, len(request.text), request.model_id, self._source)
 
     def begin(self, request: SpeechRequest) -> None:
         """Start a request; the frames that follow are its own until one of its ends."""
         if self._request is not None:
             raise RuntimeError("the request before has not ended")
         self._request, self._frames, self._sent_s = request, 0, 0.0
+        self._source, self._fallback = None, ""
+
+    def spoken_by(self, source: SourceKind, fallback: str = "") -> None:
+        """Who speaks the request, and why nobody better does."""
+        self._source, self._fallback = source, fallback
 
     def audio(self, data: bytes) -> str:
         """The next audio frame, `data` being in the request's own encoding and rate."""
@@ -142,37 +147,33 @@ class ServerSession:
     def finish(
         self,
         *,
-        samples: int,
-        rate: int,
+        made_s: float,
         gen_ms: float,
         first_audio_ms: float | None,
         usage: Usage,
-        source: str = "",
-        fallback: str = "",
     ) -> str:
-        """The frame that ends the request; `samples` as the engine made them, at `rate` Hz.
-
-        `source` is who spoke, `fallback` why nobody better did.
-        """
+        """The frame that ends the request; `made_s` is how much sound the engine made (s)."""
         request = self._current()
         self._request = None
+        # Counted before the speed is changed (API reference, "/ws/tts").
+        native_s = made_s * request.speed
         return Finished(
             chunks=self._frames,
-            total_samples=samples,
-            dur_ms=round(samples * 1000 / rate, 1),
+            total_samples=round(native_s * NATIVE_RATE),
+            dur_ms=round(native_s * 1000, 1),
             gen_ms=round(gen_ms, 1),
             text=request.text,
             first_audio_ms=None if first_audio_ms is None else round(first_audio_ms, 1),
             speed=request.speed,
             usage=usage,
-            source=source,
-            fallback=fallback,
+            source=self._source or "",
+            fallback=self._fallback,
         ).to_json()
 
     def refuse(self, refusal: Refusal) -> str:
         """The error frame that ends the request, or answers a message outside of any."""
         self._request = None
-        return refusal.to_json()
+        return refusal.to_json(request_id=self._request_id)
 
     def interrupt(self) -> str:
         """The frame that answers a cancel; harmless when nothing is under way."""

@@ -10,6 +10,7 @@ from kugel_bridge.model.errors import (
     ConfigurationError,
     InvalidRequestError,
     NoCreditsError,
+    NoSoundError,
     RateLimitedError,
     RetryableError,
     UnauthorizedError,
@@ -61,12 +62,12 @@ class Standing:
         return isinstance(self._trouble, RateLimitedError | UnauthorizedError | NoCreditsError)
 
     def failed(self, error: BridgeError, now_s: float, *, connecting: bool = False) -> None:
-        """Take note of a failure; a request that was bad in itself says nothing about us."""
-        if isinstance(error, InvalidRequestError) and not connecting:
+        """Take note of a failure; one that came of its text alone says nothing about us."""
+        if isinstance(error, InvalidRequestError | NoSoundError) and not connecting:
             return
         self._failures += 1
         self._trouble, self._while_connecting = error, connecting
-        self._not_before_s = now_s + self._wait_after(error)
+        self._not_before_s = now_s + self._wait_after(error, connecting=connecting)
 
     def connected(self) -> None:
         """A socket is open and stays so: what kept us from connecting is over."""
@@ -98,16 +99,27 @@ class Standing:
         wait = self.wait_s(now_s)
         if self._trouble is None or wait <= 0:
             return None
+        error: BridgeError
         if isinstance(self._trouble, RetryableError):
-            return type(self._trouble)(str(self._trouble), retry_after_s=wait)
-        return type(self._trouble)(str(self._trouble))
+            error = type(self._trouble)(str(self._trouble), retry_after_s=wait)
+        else:
+            error = type(self._trouble)(str(self._trouble))
+        error.__cause__ = self._trouble
+        return error
 
-    def _wait_after(self, error: BridgeError) -> float:
+    def knows(self, error: BridgeError) -> bool:
+        """Whether it is the last failure itself, or an objection because of it."""
+        return self._trouble is not None and self._trouble in (error, error.__cause__)
+
+    def _wait_after(self, error: BridgeError, *, connecting: bool) -> float:
         if isinstance(error, _PAUSING):
             return PAUSE_S
-        if isinstance(error, RetryableError) and error.retry_after_s is not None:
-            # A little later than asked, so that many bridges do not come back at one moment.
-            return error.retry_after_s * (1 + 0.1 * self._jitter())
         # 2 ** 20 s is far beyond the cap; the exponent is bounded for an outage of months.
-        backoff = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(20, self._failures - 1))
-        return backoff * (0.5 + 0.5 * self._jitter())
+        backoff_s = min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(20, self._failures - 1))
+        backoff_s *= 0.5 + 0.5 * self._jitter()
+        if not isinstance(error, RetryableError) or error.retry_after_s is None:
+            return backoff_s
+        # A little later than asked, so that many bridges do not come back at one moment.
+        wish_s = error.retry_after_s * (1 + 0.1 * self._jitter())
+        # Sockets are reopened by nobody's wish but ours, and 0 s are a wish too.
+        return max(wish_s, backoff_s) if connecting else wish_s

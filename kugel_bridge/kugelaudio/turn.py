@@ -12,9 +12,17 @@ from typing import Any
 
 from kugel_bridge.kugelaudio.codes import Refusal
 from kugel_bridge.kugelaudio.frames import AudioFrame, WordTimings, source_fields
-from kugel_bridge.kugelaudio.messages import Settings, SpeechRequest, Usage, with_parameters
+from kugel_bridge.kugelaudio.messages import (
+    Settings,
+    SpeechRequest,
+    Usage,
+    broken_off,
+    summed,
+    with_parameters,
+)
 from kugel_bridge.kugelaudio.wire import JsonObject, take_integer, write_object
 from kugel_bridge.model.errors import ProtocolError
+from kugel_bridge.model.report import SourceKind
 
 FLUSH_TIMEOUT_MS = 500
 BUFFER_CHARACTERS = 10_000
@@ -70,16 +78,22 @@ class Phase(enum.Enum):
 class Turn:
     """One utterance on its way out; RuntimeError for a frame that is not its turn is a bug."""
 
-    def __init__(self, config: TurnConfig) -> None:
+    def __init__(self, config: TurnConfig, request_id: str | None = None) -> None:
         self.config = config
+        self._request_id = request_id
         self.characters = 0
         """That came in."""
         self._phase = Phase.WAITING
         self._chunks = self._frames = 0
-        self._costs: list[Usage] = []
-        self._open_s = 0.0
-        """Sound of a chunk that is not complete."""
-        self._source = self._fallback = ""
+        self._bill: Usage | None = None
+        """Of the chunks that are complete."""
+        self._open_s, self._open_characters = 0.0, 0
+        """Of the one that is not: its sound that went out, and its text."""
+        self._open_source: SourceKind | None = None
+        self._soundless = 0
+        """Characters that wait for some with a sound to be billed with."""
+        self._source: SourceKind | None = None
+        self._fallback = ""
 
     @property
     def is_ended(self) -> bool:
@@ -88,24 +102,32 @@ class Turn:
 
     @property
     def usage(self) -> Usage | None:
-        """What it cost until now, down to the last frame; None before the first."""
-        if not self._costs and not self._open_s:
-            return None
-        cents = [cost.cost_cents for cost in self._costs if cost.cost_cents is not None]
-        # One unknown part makes the sum unknown, which is not zero.
-        is_known = len(cents) == len(self._costs) and not self._open_s
-        return Usage(
-            audio_s=round(self._audio_s + self._open_s, 3),
-            characters=self.characters,
-            cost_cents=sum(cents) if is_known else None,
-            currency=self._costs[-1].currency if is_known else None,
-            model_id=self.config.request.model_id,
-        )
+        """What was heard of it cost so much, down to the last frame; None before the first."""
+        model_id = self.config.request.model_id
+        begun = broken_off(self._open_s, self._open_characters, model_id, self._open_source)
+        return summed(self._bill, begun)
 
-    def start(self, text: str) -> str:
-        """The frame in front of the sound of a chunk."""
+    def start(self, text: str, characters: int) -> str:
+        """The frame in front of the sound of a chunk; `characters` that came in stand for it."""
         self._step(Phase.WAITING, Phase.SPEAKING)
+        self._open_characters, self._soundless = characters + self._soundless, 0
+        self._open_source = None
         return write_object({"generation_started": True, "chunk_id": self._chunks, "text": text})
+
+    def spoken_by(self, source: SourceKind, fallback: str = "") -> None:
+        """Who speaks the chunk, and why nobody better does: one that fell back is told of."""
+        self._open_source = source
+        if fallback or self._source is None:
+            self._source, self._fallback = source, fallback
+
+    def pass_over(self, characters: int) -> None:
+        """Characters that make no sound are billed with those that do."""
+        if self._bill is None:
+            self._soundless += characters
+        else:
+            self._bill = dataclasses.replace(
+                self._bill, characters=self._bill.characters + characters
+            )
 
     def audio(self, data: bytes) -> str:
         """The next audio frame, `data` being in the encoding and rate of the configuration."""
@@ -121,12 +143,10 @@ class Turn:
         self._step(Phase.SPEAKING, Phase.SPEAKING)
         return dataclasses.replace(timings, chunk_id=self._chunks).to_json()
 
-    def complete(self, cost: Usage, *, gen_ms: float, source: str, fallback: str = "") -> str:
-        """The frame behind the sound of a chunk; `fallback` tells why no better source spoke."""
+    def complete(self, cost: Usage, *, gen_ms: float) -> str:
+        """The frame behind the sound of a chunk."""
         self._step(Phase.SPEAKING, Phase.WAITING)
-        if fallback or not self._source:
-            self._source, self._fallback = source, fallback
-        self._costs.append(cost)
+        self._bill = summed(self._bill, dataclasses.replace(cost, characters=self._open_characters))
         self._open_s = 0.0
         frame = {
             "chunk_complete": True,
@@ -148,12 +168,12 @@ class Turn:
         fields: dict[str, Any] = {"session_closed": True} | self._totals()
         if self.usage is not None:
             fields["usage"] = self.usage.to_fields()
-        return write_object(fields | source_fields(self._source, self._fallback))
+        return write_object(fields | source_fields(self._source or "", self._fallback))
 
     def refuse(self, refusal: Refusal) -> str:
         """The error frame that ends the turn; the socket has to be closed behind it."""
         self.drop()
-        return refusal.to_json()
+        return refusal.to_json(request_id=self._request_id)
 
     def drop(self) -> None:
         """End without a word: cancelled, or nobody there to hear it."""
@@ -161,13 +181,9 @@ class Turn:
             raise RuntimeError("the turn has ended before")
         self._phase = Phase.ENDED
 
-    @property
-    def _audio_s(self) -> float:
-        return round(sum(cost.audio_s for cost in self._costs), 3)
-
     def _totals(self) -> dict[str, Any]:
         return {
-            "total_audio_seconds": self._audio_s,
+            "total_audio_seconds": 0.0 if self._bill is None else self._bill.audio_s,
             "total_text_chunks": self._chunks,
             "total_audio_chunks": self._frames,
         }

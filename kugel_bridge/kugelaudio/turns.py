@@ -79,18 +79,16 @@ Event = Begun | Added | Completed | Failed | Dropped | Answered | Leaving
 
 
 class TurnIntake:
-    """What a message of the client means; no message can break it."""
+    """What a message of the client means; no message can break it.
 
-    def __init__(self, *, max_characters: int) -> None:
-        self._max_characters = max_characters
+    `request_id` is that of the socket's upgrade.
+    """
+
+    def __init__(self, *, max_characters: int, request_id: str | None = None) -> None:
+        self._max_characters, self._request_id = max_characters, request_id
         self._config = TurnConfig()
         self._turn: Turn | None = None
         self._is_leaving = False
-
-    @property
-    def turn(self) -> Turn | None:
-        """The turn that takes text."""
-        return self._turn
 
     def receive(self, message: str | bytes) -> list[Event]:
         """Take in one message; nothing counts any more after `close_socket`."""
@@ -102,12 +100,12 @@ class TurnIntake:
             fields = read_object(message)
         except ProtocolError:
             return self._refused(INVALID_JSON, {})
-        if fields.get("cancel"):
-            self._turn = None
-            return [Dropped(Interrupted().to_json())]
-        if "update_settings" in fields:
-            return [Answered(self._update(fields["update_settings"]), is_urgent=True)]
         try:
+            if take_flag(fields, "cancel"):
+                self._turn = None
+                return [Dropped(Interrupted().to_json())]
+            if "update_settings" in fields:
+                return self._update(fields)
             config = self._config.changed(fields)
             text = take_text(fields, "text")
             ends = {name for name in _ENDS if take_flag(fields, name)}
@@ -137,7 +135,7 @@ class TurnIntake:
             if not text.strip():
                 # Nothing to say yet: neither a voice nor a place in line is needed for it.
                 return []
-            self._turn = Turn(self._config)
+            self._turn = Turn(self._config, self._request_id)
             events.append(Begun(self._turn))
             if self._config.request.voice_id is None:
                 return events + self._refused(MISSING_VOICE, {})
@@ -151,17 +149,21 @@ class TurnIntake:
         turn, self._turn = self._turn, None
         if turn is not None:
             return [Completed(turn)]
-        nothing = Turn(self._config)
+        nothing = Turn(self._config, self._request_id)
         final = nothing.finish()
         closed = Answered(nothing.close())
         return [Answered(final), closed] if with_final else [closed]
 
-    def _update(self, fields: object) -> str:
+    def _update(self, fields: JsonObject) -> list[Event]:
         update = update_from(fields)
         if isinstance(update, Refusal):
-            return update.to_json()
+            # What it says of the next turns is no fault of the one that is open.
+            lost = fields.get("text") or fields.get("flush")
+            frame = update.to_json(request_id=self._request_id)
+            return self._refused(update, fields) if lost else [Answered(frame, is_urgent=True)]
         self._config = self._config.updated(update.settings)
-        return write_object({"settings_updated": True, "settings": self._config.settings()})
+        frame = write_object({"settings_updated": True, "settings": self._config.settings()})
+        return [Answered(frame, is_urgent=True)]
 
     def _refused(self, refusal: Refusal, fields: JsonObject) -> list[Event]:
         """A refusal fails the turn that takes text, or that this message would have begun."""
@@ -170,6 +172,6 @@ class TurnIntake:
             return [Failed(turn, refusal)]
         if fields.get("text") or fields.get("flush"):
             # Only a closed socket tells the official SDK that the turn is over.
-            turn = Turn(self._config)
+            turn = Turn(self._config, self._request_id)
             return [Begun(turn), Failed(turn, refusal)]
-        return [Answered(refusal.to_json())]
+        return [Answered(refusal.to_json(request_id=self._request_id))]

@@ -26,7 +26,8 @@ def read_object(text: str | bytes) -> dict[str, Any]:
     decoder's depth, bytes that are not UTF-8.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        # Given bytes, the json module would take UTF-16 and UTF-32 as well.
+        value = _DECODER.decode(text.decode() if isinstance(text, bytes) else text)
     # Deep nesting exhausts the decoder's stack: hostile input, not a bug of ours.
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {excerpt(text)} ({type(error).__name__})") from error
@@ -37,7 +38,7 @@ def read_object(text: str | bytes) -> dict[str, Any]:
 
 def write_object(values: JsonObject) -> str:
     """Encode an object in one line; non-ASCII goes out escaped, as the official SDK does it."""
-    return json.dumps(values, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(values)
 
 
 def excerpt(text: str | bytes) -> str:
@@ -107,3 +108,8 @@ def is_unicode(text: str) -> bool:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: with options like these the json module would make new ones for each message.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

@@ -214,3 +214,16 @@ async def test_the_key_is_in_no_log_even_where_uvicorn_prints_request_lines(
             logging.getLogger("websockets.client").setLevel(logging.NOTSET)
     assert "/ws/tts?model_id=kugel-3" in caplog.text
     assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": "nope"}])
+async def test_rest_takes_no_key_from_an_address(headers: dict[str, str]) -> None:
+    async with serving(ScriptedEngine(), keys=[KEY]) as server, asking(server) as client:
+        answer = await client.get("/v1/models", params={"api_key": KEY}, headers=headers)
+    assert answer.status_code == 401
+
+
+def test_a_key_that_no_client_can_send_is_refused_unseen() -> None:
+    with pytest.raises(ConfigurationError, match=r"gateway\.keys\[1\] has characters") as caught:
+        KeyRing(["fine", "schlüssel"])
+    assert "schl" not in str(caught.value)

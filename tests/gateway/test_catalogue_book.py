@@ -14,6 +14,7 @@ from kugel_bridge.gateway.catalogue_book import (
     CatalogueBook,
 )
 from kugel_bridge.kugelaudio.catalogue import Voice
+from kugel_bridge.kugelaudio.messages import MAX_HANDLE_CHARACTERS
 from kugel_bridge.model.errors import (
     BridgeError,
     ServiceUnavailableError,
@@ -212,3 +213,18 @@ async def test_a_voice_listed_twice_is_one() -> None:
     lists.listed = [*VOICES, VOICES[0]]
     async with book_of(lists) as book:
         assert len((await book.book()).voices) == len(VOICES)
+
+
+async def test_what_is_too_long_for_a_name_is_neither_asked_for_nor_kept() -> None:
+    lists = Lists()
+    async with book_of(lists) as book:
+        assert await book.find("x" * (MAX_HANDLE_CHARACTERS + 1)) is None
+        assert await book.find("x" * MAX_HANDLE_CHARACTERS) is None
+    assert lists.asked == ["", "x" * MAX_HANDLE_CHARACTERS]
+
+
+async def test_a_book_that_does_not_run_is_not_waited_for_without_end() -> None:
+    book = CatalogueBook(Lists(), patience_s=0.01)
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(TooSlowError):
+            await book.book()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -48,7 +49,7 @@ async def test_a_context_from_its_first_text_to_its_bill() -> None:
     assert "fallback" not in frames[-1]
     assert frames[-1]["usage"] == {
         "audio_seconds": 0.4,
-        "characters": 17,
+        "characters": len(" Once upon a time."),
         "cost_cents": 0.0,
         "currency": "eur",
         "model_id": "kugel-3.5",
@@ -127,8 +128,8 @@ async def test_closing_at_once_ends_the_work_and_bills_what_went_out() -> None:
     assert closed["usage"] == {
         "audio_seconds": 0.7,
         "characters": len("Hello there.More."),
-        "cost_cents": None,
-        "cost_unavailable": True,
+        "cost_cents": 0.0,
+        "currency": "eur",
         "model_id": "kugel-3.5",
     }
 
@@ -544,3 +545,14 @@ async def test_a_keep_alive_keeps_a_context(monkeypatch: pytest.MonkeyPatch) -> 
                 await socket.send({"text": "", "context_id": "kept"})
                 await asyncio.wait([closed], timeout=0.01)
     assert [frame["context_id"] for frame in closed.result()] == ["silent"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff", json.dumps(say("c1")).encode()])
+async def test_a_binary_message_is_refused_and_the_socket_lives_on(data: bytes) -> None:
+    async with multi(ScriptedEngine()) as socket:
+        await socket.socket.send(data)
+        refusal = await socket.receive()
+        assert (refusal["code"], refusal["error_code"]) == (400, "VALIDATION_ERROR")
+        assert "binary" in refusal["error"]
+        await socket.send(say("c1"))
+        assert "final" in (await until(socket, "final"))[-1]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kugel_bridge.gateway.delivery import Delivery
 from kugel_bridge.kugelaudio.messages import OUTPUT_FORMATS, SpeechRequest
 from kugel_bridge.model.pcm import PcmChunk, PcmFormat
+from tests.gateway_server import hum
 
 PCM = PcmFormat(24_000)
 
@@ -22,7 +24,7 @@ def test_nothing_is_lost_or_reordered_and_no_frame_is_longer_than_200_ms(sizes: 
     frames += delivery.end()
     assert b"".join(frames) == data
     assert all(0 < len(frame) <= 9_600 for frame in frames)
-    assert delivery.made_samples == total
+    assert round(delivery.made_s * PCM.rate) == total
 
 
 @given(st.sampled_from(sorted(OUTPUT_FORMATS)), st.lists(st.integers(1, 3_000), min_size=1))
@@ -44,3 +46,13 @@ def test_the_first_sound_does_not_wait_for_a_full_frame() -> None:
     delivery = Delivery(SpeechRequest("x", "en", 1))
     assert [len(frame) for frame in delivery.add(PcmChunk(PCM, bytes(100)))] == [100]
     assert list(delivery.add(PcmChunk(PCM, bytes(100)))) == []
+
+
+def test_an_engine_that_changes_its_rate_is_heard_and_counted_in_full() -> None:
+    delivery = Delivery(SpeechRequest("x", "en", 1))
+    frames: list[bytes] = []
+    for rate in [22_050, 16_000] * 10:
+        frames += delivery.add(hum(0.1, PcmFormat(rate)))
+    frames += delivery.end()
+    assert sum(map(len, frames)) // 2 == 2 * 24_000
+    assert delivery.made_s == pytest.approx(2.0)

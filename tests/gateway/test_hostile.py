@@ -1,164 +1,42 @@
-"""Clients that attack, while a good one goes on; nothing of them may stay behind."""
+"""Clients that attack with connections, heads and bodies, while a good one goes on."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
-import logging
 import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, suppress
 
 import httpx
 import pytest
 
-from kugel_bridge.gateway import cable, listener, reception
-from kugel_bridge.gateway.engine import Engine
-from kugel_bridge.gateway.limits import NoLimits, Ticket
-from kugel_bridge.gateway.local import LocalEngine
-from kugel_bridge.gateway.server import GatewayServer
-from kugel_bridge.kugelaudio.codes import Refusal
-from kugel_bridge.kugelaudio.messages import Usage
-from tests.gateway.raw import BINARY, CLOSE, PING, Raw, frame, raw
-from tests.gateway.wire import REQUEST, wire
-from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
-from tests.open_files import open_files
-from tests.speech.test_espeak import children
-
-SHORT_S = 0.2
-FLOOD = 2_000
-SOCKETS = ("/ws/tts", "/ws/tts/stream", "/ws/tts/multi")
-ASK = {
-    "/ws/tts": REQUEST,
-    "/ws/tts/stream": REQUEST | {"flush": True},
-    "/ws/tts/multi": {
-        "text": "Hello there.",
-        "context_id": "c",
-        "flush": True,
-        "voice_settings": {"voice_id": 1},
-    },
-}
-GENERATE = json.dumps(REQUEST).encode()
-POST = (
-    b"POST /v1/tts/generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n"
+from kugel_bridge.gateway import listener, reception
+from kugel_bridge.gateway.reception import HttpReception
+from tests.gateway.attack import (
+    FLOOD,
+    GENERATE,
+    GET,
+    POST,
+    SHORT_S,
+    attacked,
+    ended,
+    until,
 )
-GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+from tests.gateway.raw import Raw, raw
+from tests.gateway.wire import REQUEST, wire
+from tests.gateway_server import WAIT_S, ScriptedEngine, serving
+from tests.open_files import open_files
+
+pytestmark = pytest.mark.usefixtures("no_errors_logged")
 
 
-@dataclass
-class Counted(NoLimits):
-    """Lets everything in and knows what has not been given back."""
-
-    sockets: int = 0
-    tickets: set[Ticket] = field(default_factory=set)
-
-    def open_socket(self, account: str) -> Refusal | None:
-        self.sockets += 1
-        return None
-
-    def close_socket(self, account: str) -> None:
-        self.sockets -= 1
-
-    def begin(self, account: str) -> Ticket | Refusal:
-        ticket = _Ticket(self)
-        self.tickets.add(ticket)
-        return ticket
-
-
-class _Ticket:
-    def __init__(self, limits: Counted) -> None:
-        self._limits = limits
-
-    def spend(self, characters: int) -> Refusal | None:
-        return None
-
-    async def end(self, usage: Usage | None) -> None:
-        self._limits.tickets.discard(self)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Return when it is so; a hang is an error."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def attacked(engine: Engine | None = None) -> AsyncIterator[GatewayServer]:
-    """A gateway with a good client, who is served before, during and after the attack.
-
-    When the attacker has gone, no descriptor and no task is left, and nothing is
-    open, under way or on the books.
-    """
-    limits = Counted()
-    async with serving(engine or ScriptedEngine(), limits=limits) as server:
-        over, served = asyncio.Event(), asyncio.Event()
-        files, tasks = open_files(), len(asyncio.all_tasks())
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_good_client(server, over, served))
-            await served.wait()
-            yield server
-            served.clear()
-            await served.wait()
-            over.set()
-        await until(lambda: open_files() <= files)
-        await until(lambda: len(asyncio.all_tasks()) <= tasks)
-        assert (limits.sockets, limits.tickets) == (0, set())
-
-
-async def _good_client(server: GatewayServer, over: asyncio.Event, served: asyncio.Event) -> None:
-    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
-        while not over.is_set():
-            assert (await client.get("/health")).status_code == 200
-            async with wire(server) as talk:
-                for _ in range(2):
-                    await talk.send({**REQUEST, "voice_id": "anna"})
-                    assert "final" in (await talk.until_end())[-1]
-            served.set()
-            # A customer, not an attacker: between two texts there is some time.
-            await asyncio.sleep(SHORT_S / 10)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    yield
-    told = caplog.get_records("call")
-    assert [each for each in told if each.levelno >= logging.ERROR] == []
-
-
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deadlines that a test can wait for."""
-    for name in ("HEAD_S", "BODY_S", "STUCK_S"):
-        monkeypatch.setattr(reception, name, SHORT_S)
-    monkeypatch.setattr(cable, "FAREWELL_S", SHORT_S)
-
-
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """Enough descriptors for both ends of a flood."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * FLOOD + 1_000
-    if 0 <= hard < wanted:
-        pytest.skip(f"only {hard} open files are allowed here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-async def ended(client: Raw) -> bytes:
-    """What came before the server hung up, by whichever means."""
-    got = b""
-    async with asyncio.timeout(WAIT_S):
-        try:
-            while part := await client.reader.read(65536):
-                got += part
-        except ConnectionError:
-            pass
-    return got
+def is_named(head: bytes) -> None:
+    """Every answer tells its name, and an error is one of the API."""
+    assert b"\r\nx-request-id: req_" in head.lower()
+    assert b"\r\nx-kugel-bridge: gateway\r\n" in head.lower()
+    assert head.split()[1] in (b"101", b"200") or b"content-type: application/json" in head.lower()
 
 
 async def dripped(client: Raw, data: bytes) -> bytes:
@@ -261,6 +139,9 @@ async def test_connections_are_limited_and_the_limit_is_told() -> None:
                 async with raw(server) as client:
                     head = await (client.upgrade() if request is None else _head(client, request))
                     assert head.startswith(b"HTTP/1.1 503 ")
+                    assert b"\r\nretry-after: 1\r\n" in head.lower()
+                    is_named(head)
+                    assert json.loads(await client.rest())["error_code"] == "MODEL_UNAVAILABLE"
             await sockets[0].socket.close()
             async with raw(server) as client:
                 assert (await client.upgrade()).startswith(b"HTTP/1.1 101 ")
@@ -292,6 +173,58 @@ def test_connections_leave_files_for_the_rest_of_the_daemon(
     assert listener.most_connections() == most
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        # Answered, and kept for a next request that does not come.
+        GET,
+        # Refused before a body that does not come.
+        POST % 10,
+    ],
+)
+async def test_who_has_no_key_and_holds_on_to_connections_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, request_: bytes
+) -> None:
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 16)
+    async with serving(ScriptedEngine(), keys=["right"]) as server, AsyncExitStack() as stack:
+        for _ in range(20):
+            stranger = await stack.enter_async_context(raw(server))
+            await stranger.send(request_)
+            assert (await stranger.head()).split()[1] in (b"200", b"401")
+        async with AsyncExitStack() as owners:
+            # Side by side, so that a newcomer is not safe because it is the only one.
+            for _ in range(4):
+                owner = await owners.enter_async_context(raw(server))
+                await owner.send(b"GET /v1/models HTTP/1.1\r\nHost: a\r\nX-API-Key: right\r\n\r\n")
+                assert b" 200 " in await owner.head()
+            async with raw(server) as owner:
+                assert b" 101 " in await owner.upgrade("/ws/tts?api_key=right")
+
+
+async def test_the_clock_of_a_head_runs_from_the_connection_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reception, "HEAD_S", 1.0)
+    async with serving(ScriptedEngine()) as server, raw(server) as client:
+        # The connection is taken when a later one has its answer.
+        async with raw(server) as other:
+            await other.send(GET)
+            await other.head()
+        # What begins to count from now on counts for ever.
+        monkeypatch.setattr(reception, "HEAD_S", 10 * WAIT_S)
+        await client.send(b"G")
+        assert await ended(client) == b""
+
+
+async def test_of_a_connection_that_was_reset_nothing_is_kept() -> None:
+    async with serving(ScriptedEngine()) as server:
+        async with raw(server) as client:
+            await client.send(GET)
+            await client.head()
+            client.reset()
+        await until(lambda: not any(isinstance(each, HttpReception) for each in gc.get_objects()))
+
+
 # --- heads and bodies that are wrong --------------------------------------------------
 
 
@@ -318,7 +251,9 @@ def test_connections_leave_files_for_the_rest_of_the_daemon(
 async def test_a_strange_request_is_answered_and_forgotten(request_: bytes, status: bytes) -> None:
     async with attacked() as server, raw(server) as client:
         await client.send(request_)
-        assert (await client.head()).split()[1] in (status, b"200")
+        head = await client.head()
+        assert head.split()[1] in (status, b"200")
+        is_named(head)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +277,9 @@ async def test_a_strange_upgrade_is_answered_and_forgotten(head: bytes, key: byt
             + key
             + b"\r\n"
         )
-        assert (await client.head()).split()[1] in (b"101", b"400", b"405", b"426")
+        head = await client.head()
+        assert head.split()[1] in (b"101", b"400", b"405", b"426")
+        is_named(head)
 
 
 async def test_garbage_in_the_middle_of_a_body_ends_the_connection() -> None:
@@ -352,7 +289,13 @@ async def test_garbage_in_the_middle_of_a_body_ends_the_connection() -> None:
             b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n"
         )
         await client.send(b'{"tex\r\nnot a length\r\n')
-        assert (await ended(client)).startswith(b"HTTP/1.1 400 ")
+        answer = await ended(client)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+            "error": "Invalid HTTP request received.",
+            "error_code": "VALIDATION_ERROR",
+            "code": 400,
+        }
 
 
 async def test_garbage_where_a_body_should_begin_is_answered_once() -> None:
@@ -388,219 +331,3 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     async with attacked() as server, raw(server) as client:
         await client.send(GET * 100 + GET[:-2] + b"Connection: close\r\n\r\n")
         assert (await ended(client)).count(b"HTTP/1.1 200 ") == 101
-
-
-# --- messages that are wrong ----------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", SOCKETS)
-async def test_a_message_over_the_limit_is_closed_with_1009_that_can_be_read(path: str) -> None:
-    async with attacked() as server, raw(server) as client:
-        await client.upgrade(path)
-        # More than the kernel holds: closing now would reset, and the client would not see why.
-        await client.send(frame(b"x" * 8_000_000))
-        opcode, data = await client.frame()
-        assert (opcode, data[:2]) == (CLOSE, (1009).to_bytes(2, "big"))
-        assert await client.rest() == b""
-
-
-@pytest.mark.parametrize("path", SOCKETS)
-@pytest.mark.parametrize(
-    ("attack", "code"),
-    [
-        (frame(b"\xff\xfe{}"), 1007),
-        (frame(b"x", 0x3), 1002),
-        (frame(b"x", 0x0), 1002),
-        (frame(b"", fin=False) + frame(b"", 0, fin=False) * 5_000, 1009),
-        (b"\x81\x05hello", 1002),
-        (frame(b"x" * 126, PING), 1002),
-        (b"\xf1\x80" + bytes(4), 1002),
-        (frame(b"\x00", CLOSE), 1002),
-    ],
-)
-async def test_a_broken_frame_is_closed_with_its_code(path: str, attack: bytes, code: int) -> None:
-    async with attacked() as server, raw(server) as client:
-        await client.upgrade(path)
-        await client.send(attack)
-        opcode, data = await client.frame()
-        assert (opcode, int.from_bytes(data[:2], "big")) == (CLOSE, code)
-        assert await client.rest() == b""
-
-
-@pytest.mark.parametrize("path", SOCKETS)
-@pytest.mark.parametrize(
-    "message",
-    [
-        b"",
-        b"null",
-        b"not JSON",
-        b"[" * 500_000,
-        b'{"a":' * 100_000,
-        b'{"text": 1e999, "voice_id": NaN}',
-        b'{"text": ' + b"9" * 10_000 + b"}",
-        b'"' + b"x" * 1_000_000 + b'"',
-    ],
-)
-async def test_a_senseless_message_is_refused_and_the_socket_goes_on(
-    path: str, message: bytes
-) -> None:
-    async with attacked() as server, raw(server) as client:
-        await client.upgrade(path)
-        for opcode in (1, BINARY):
-            await client.send(frame(message, opcode))
-            assert (await client.receive())["code"] == 400
-        await client.say(ASK[path])
-        while not (fields := await client.receive()).get("final"):
-            assert "error" not in fields
-
-
-@pytest.mark.parametrize("path", SOCKETS)
-async def test_a_message_in_many_fragments_is_one_message(path: str) -> None:
-    text = json.dumps(ASK[path]).encode()
-    parts = [frame(text[:1], fin=False)]
-    parts += [frame(text[n : n + 1], 0, fin=n == len(text) - 1) for n in range(1, len(text))]
-    async with attacked() as server, raw(server) as client:
-        await client.upgrade(path)
-        for part in parts:
-            await client.send(part)
-        while not (fields := await client.receive()).get("final"):
-            assert "error" not in fields
-
-
-@pytest.mark.parametrize("path", SOCKETS)
-@pytest.mark.parametrize(
-    "message",
-    ["x", '{"cancel": true}'],
-)
-async def test_ten_thousand_messages_are_answered_or_refused(path: str, message: str) -> None:
-    async with attacked() as server, raw(server) as client:
-        await client.upgrade(path)
-        reading = asyncio.ensure_future(ended(client))
-        try:
-            for _ in range(100):
-                await client.send(frame(message) * 100)
-            await client.send(frame(b"\x03\xe8", CLOSE))
-        except ConnectionError:
-            pass
-        await reading
-
-
-# --- clients that do not read, or vanish ----------------------------------------------
-
-
-@pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("path", SOCKETS)
-async def test_a_socket_whose_client_does_not_read_is_cut(path: str) -> None:
-    engine = ScriptedEngine([hum(2.0)] * 500)
-    async with serving(engine) as server, raw(server, receive_buffer=4_096) as client:
-        await client.upgrade(path)
-        await client.say(ASK[path])
-        client.writer.transport.pause_reading()
-        async with asyncio.timeout(WAIT_S):
-            await engine.over.wait()
-    assert engine.ended == 1
-
-
-@pytest.mark.usefixtures("short")
-async def test_an_answer_that_is_not_read_is_cut() -> None:
-    engine = ScriptedEngine([hum(2.0)] * 500)
-    async with serving(engine) as server, raw(server, receive_buffer=4_096) as client:
-        await client.send((POST % len(GENERATE)) + GENERATE)
-        client.writer.transport.pause_reading()
-        async with asyncio.timeout(WAIT_S):
-            await engine.over.wait()
-
-
-@pytest.mark.parametrize("path", [*SOCKETS, "/v1/tts/generate"])
-async def test_a_client_that_ends_and_does_not_read_is_not_kept(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Less than what makes asyncio wait, so that only the end itself can set a clock.
-    monkeypatch.setattr(cable, "FAREWELL_S", SHORT_S)
-    engine = ScriptedEngine([hum(2.0)] * 500)
-    async with serving(engine) as server:
-        files = open_files()
-        async with raw(server, receive_buffer=4_096) as client:
-            await begun(client, path)
-            client.writer.transport.pause_reading()
-            client.writer.write_eof()
-            await until(lambda: len(open_files() - files) == 1)
-
-
-async def test_pings_whose_answers_are_not_read_end_the_socket() -> None:
-    async with attacked() as server, raw(server, receive_buffer=4_096) as client:
-        await client.upgrade()
-        client.writer.transport.pause_reading()
-        with pytest.raises(ConnectionError):
-            # 26 MB; the kernel itself keeps some 7 MB of pings and answers.
-            for _ in range(400):
-                await client.send(frame(b"x" * 125, PING) * 500)
-
-
-async def test_a_flood_of_pings_is_answered() -> None:
-    async with attacked() as server, raw(server) as client:
-        await client.upgrade()
-        await client.send(b"".join(frame(str(n), PING) for n in range(5_000)))
-        assert [int((await client.frame())[1]) for _ in range(5_000)] == list(range(5_000))
-
-
-@pytest.mark.parametrize(
-    ("path", "how"),
-    [
-        *[(path, how) for path in SOCKETS for how in ("reset", "end", "close")],
-        ("/v1/tts/generate", "reset"),
-        ("/v1/tts/generate", "end"),
-    ],
-)
-async def test_a_client_that_vanishes_ends_its_generation(path: str, how: str) -> None:
-    engine = ScriptedEngine(hold=asyncio.Event())
-    limits = Counted()
-    async with serving(engine, limits=limits) as server:
-        files = open_files()
-        async with raw(server) as client:
-            await begun(client, path)
-            assert limits.tickets
-            if how == "reset":
-                client.reset()
-            elif how == "end":
-                client.writer.write_eof()
-            else:
-                await client.send(frame(b"\x03\xe8", CLOSE))
-                client.writer.write_eof()
-            async with asyncio.timeout(WAIT_S):
-                await engine.over.wait()
-        await until(lambda: not limits.tickets and not limits.sockets and open_files() <= files)
-
-
-async def begun(client: Raw, path: str) -> None:
-    """Ask, and return with the first sound."""
-    if path == "/v1/tts/generate":
-        await client.send((POST % len(GENERATE)) + GENERATE)
-        assert b" 200 " in await client.head()
-    else:
-        await client.upgrade(path)
-        await client.say(ASK[path])
-        while "audio" not in await client.receive():
-            pass
-
-
-@pytest.mark.parametrize("path", [*SOCKETS, "/v1/tts/generate"])
-async def test_a_client_that_vanishes_leaves_no_process_behind(path: str) -> None:
-    before = children()
-    async with serving(LocalEngine()) as server:
-        for _ in range(3):
-            async with raw(server) as client:
-                text = "A long sentence that takes a while to say. " * 50
-                asked = {"voice_id": 101, "text": text, "voice_settings": {"voice_id": 101}}
-                if path == "/v1/tts/generate":
-                    asked.pop("voice_settings")
-                    body = json.dumps(asked).encode()
-                    await client.send((POST % len(body)) + body)
-                    await client.head()
-                else:
-                    await client.upgrade(path)
-                    await client.say({**asked, "context_id": "c", "flush": True})
-                    while "audio" not in await client.receive():
-                        pass
-                client.reset()
-        await until(lambda: len(children()) <= len(before))

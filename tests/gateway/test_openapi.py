@@ -12,6 +12,7 @@ from starlette.routing import Route
 from kugel_bridge.gateway import absent, openapi
 from kugel_bridge.gateway.account import Account
 from kugel_bridge.gateway.app import METERED_PATHS, SYNTHESIS_PATHS
+from kugel_bridge.gateway.chain import Chain
 from kugel_bridge.gateway.metrics import Metrics
 from kugel_bridge.gateway.rest import Rest
 from kugel_bridge.gateway.synthesis import FIELDS
@@ -28,7 +29,7 @@ EXAMPLES = 10
 
 def routes() -> list[Route]:
     """Every route that is not a socket or a part of what is absent."""
-    rest = Rest(ScriptedEngine(), (MODEL,), Metrics([]))
+    rest = Rest(ScriptedEngine(), (MODEL,), Metrics([]), Chain())
     return [*rest.routes(), *Account(Ledger(None, ManualClock())).routes()]
 
 
@@ -60,6 +61,15 @@ async def test_the_document_is_served() -> None:
     async with serving(ScriptedEngine()) as server, asking(server) as client:
         document = (await client.get("/openapi.json")).json()
     assert document["openapi"] == "3.1.0"
+
+
+@pytest.mark.parametrize(("keys", "may_have_none"), [([], True), (["a-key"], False)])
+async def test_a_key_may_be_left_out_where_there_is_none(
+    keys: list[str], may_have_none: bool
+) -> None:
+    async with serving(ScriptedEngine(), keys=keys) as server, asking(server) as client:
+        answer = await client.get("/openapi.json", headers={"X-API-Key": "a-key"})
+    assert ({} in answer.json()["security"]) is may_have_none
 
 
 CONFIGURATION = """

@@ -11,7 +11,7 @@ from kugel_bridge.gateway.orders import KINDS, At, Body, Do, Garbage, Order, fro
 from kugel_bridge.model.errors import ConfigurationError
 
 OWN = {
-    "status": st.integers(200, 599).map(str),
+    "status": st.integers(400, 599).map(str),
     "error_code": st.sampled_from(["RATE_LIMITED", "X"]),
     "retry_after": st.sampled_from(["17", "date", "nonsense", "huge"]),
     "body": st.sampled_from(list(Body)).map(str),
@@ -91,6 +91,9 @@ def test_nothing_but_a_configuration_error_comes_of_a_wrong_order(line: str) -> 
         ("on=ws do=reset", "on='ws': must be a path"),
         ("on=/a*b do=reset", "on='/a*b': must be a path"),
         ("on=/v1/models do=garbage", "do=garbage is for WebSockets"),
+        ("on=/v1/* do=delay at=open", "at=open is for WebSockets"),
+        ("do=refuse status=200", "status=200: is no error; 400 to 599 are"),
+        ("on=/ws/tts do=error status=302", "status=302: is no error"),
         ("do=garbage kind=slime", "kind='slime': must be one of text"),
         ("x" * 3_000, "3000 characters"),
     ],

@@ -26,14 +26,10 @@ class Place:
 @asynccontextmanager
 async def listening(app: ASGIApp) -> AsyncIterator[Place]:
     is_up = asyncio.Event()
-
-    async def nothing() -> None:
-        pass
-
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(Listener(app, is_up).listen(bound, before_end=nothing))
+            running = tasks.create_task(Listener(app, is_up).listen(bound, lambda: None, 0.0))
             await is_up.wait()
             yield Place(port)
             running.cancel()

@@ -22,13 +22,33 @@ class Noted(Cable):
         self.is_cut = True
 
 
-def test_new_connections_go_before_those_that_were_served_and_the_oldest_first() -> None:
+def test_of_more_new_connections_than_served_ones_the_oldest_goes() -> None:
     waiting = Waiting(3)
     idle, *new = (Noted() for _ in range(5))
     waiting.add_idle(idle)
     for each in new:
         waiting.add_new(each)
     assert [each.is_cut for each in (idle, *new)] == [False, True, True, False, False]
+
+
+def test_idle_ones_go_for_new_ones_as_long_as_there_are_more_of_them() -> None:
+    waiting = Waiting(4)
+    idle, new = [Noted() for _ in range(4)], [Noted() for _ in range(4)]
+    for each in idle:
+        waiting.add_idle(each)
+    for each in new:
+        waiting.add_new(each)
+    assert [each.is_cut for each in idle] == [True, True, False, False]
+    assert [each.is_cut for each in new] == [True, True, False, False]
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(2, 8))
+def test_whoever_comes_is_never_the_one_to_go(kinds: list[bool], most: int) -> None:
+    waiting = Waiting(most)
+    for is_new in kinds:
+        newcomer = Noted()
+        (waiting.add_new if is_new else waiting.add_idle)(newcomer)
+        assert not newcomer.is_cut
 
 
 def test_idle_connections_are_bounded_too() -> None:

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 
+from kugel_bridge.gateway import rest
 from kugel_bridge.gateway.app import METERED_PATHS
 from kugel_bridge.gateway.body import MAX_BODY_BYTES
 from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.gateway.sockets import PATHS
+from kugel_bridge.gateway.voices import VoiceBook
+from kugel_bridge.kugelaudio.catalogue import Voice
 from kugel_bridge.model.errors import ServiceUnavailableError
-from tests.gateway_server import ScriptedEngine, serving
+from tests.gateway_server import VOICES, ScriptedEngine, serving
 
 
 def asking(server: GatewayServer) -> httpx.AsyncClient:
@@ -57,6 +62,9 @@ async def test_voices_are_listed_in_the_shape_of_the_api() -> None:
         ("limit=2&offset=2", ["Cleo"], 3),
         ("offset=99", [], 3),
         ("language=de", ["Anna", "Bert"], 2),
+        ("language=DE", ["Anna", "Bert"], 2),
+        ("language=de-DE", ["Anna", "Bert"], 2),
+        ("language=fr_CA", ["Cleo"], 1),
         ("language=xx", [], 0),
         ("category=premade", ["Bert"], 1),
         ("include_public=false", ["Cleo"], 1),
@@ -81,6 +89,8 @@ async def test_pages_and_filters(query: str, names: list[str], total: int) -> No
         ("offset=-1", "offset must be between 0 and 999999999"),
         ("offset=\u0661", "offset must be between 0 and 999999999"),
         ("include_public=x", "include_public must be true or false"),
+        ("language=", "language is empty: two or three letters, or none"),
+        ("language=-DE", "language is empty: two or three letters, or none"),
     ],
 )
 async def test_a_nonsensical_page_is_refused_with_the_bounds(query: str, named: str) -> None:
@@ -138,7 +148,6 @@ async def test_the_front_page_names_every_path() -> None:
         "/v1/models/",
         "/v1/audio/transcriptions",
         "/nothing",
-        "/ws/tts",
     ],
 )
 async def test_what_is_not_there_is_404_in_the_shape_of_the_api(path: str) -> None:
@@ -199,6 +208,14 @@ async def test_a_wrong_method_is_405_and_names_the_right_ones() -> None:
     assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_request_where_a_socket_is_tells_that_it_is_one(path: str) -> None:
+    answer = await get(path)
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert answer.json()["error"].startswith("This is a WebSocket")
+    assert (await ask("POST", path)).status_code == 405
+
+
 async def test_options_tells_the_methods_and_head_is_get_without_its_body() -> None:
     options = await ask("OPTIONS", "/v1/tts/generate")
     assert (options.status_code, options.headers["allow"]) == (204, "OPTIONS, POST")
@@ -255,3 +272,25 @@ async def test_a_broken_request_does_not_harm_the_server() -> None:
         writer.close()
         async with asking(server) as client:
             assert (await client.get("/health")).status_code == 200
+
+
+async def test_voices_are_looked_up_anew_only_when_there_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[Sequence[Voice]] = []
+
+    class Built(VoiceBook):
+        def __init__(self, voices: Sequence[Voice]) -> None:
+            built.append(voices)
+            super().__init__(voices)
+
+    class Others(ScriptedEngine):
+        async def voices(self) -> Sequence[Voice]:
+            return list(VOICES[:known])
+
+    monkeypatch.setattr(rest, "VoiceBook", Built)
+    async with serving(Others()) as server, asking(server) as client:
+        built.clear()
+        for known in (3, 3, 2, 2):
+            assert (await client.get("/v1/voices")).json()["total"] == known
+    assert built == [VOICES, VOICES[:2]]

@@ -54,7 +54,7 @@ async def test_create_send_flush_and_close() -> None:
         settings = await multi.update_settings(speed=1.1)
         assert settings == {"language": "en", "normalize": True, "speed": 1.1}
         assert await spoken(multi.close_context("narrator")) == b""
-        assert multi.usage_for("narrator").characters == len("Once upon a time.")
+        assert multi.usage_for("narrator").characters == len(" Once upon a time.")
         assert multi.usage_for("narrator").audio_seconds == 0.5
         assert multi.usage_for("narrator").cost_cents == 0.0
         assert await spoken(multi.close_context("character", immediate=True)) == b""
@@ -91,7 +91,7 @@ async def test_closing_a_context_brings_what_was_still_to_be_spoken(
         assert await spoken(multi.send("c1", "Unflushed")) == b""
         monkeypatch.setattr(sdk_streaming, "_DEFAULT_RECV_TIMEOUT_S", WAIT_S)
         assert await spoken(multi.close_context("c1")) == SOUND
-        assert multi.usage_for("c1").characters == len("Unflushed")
+        assert multi.usage_for("c1").characters == len(" Unflushed")
 
 
 async def test_an_immediate_close_in_the_middle_of_speech() -> None:
@@ -102,7 +102,7 @@ async def test_an_immediate_close_in_the_middle_of_speech() -> None:
         await chunks.aclose()
         assert await spoken(multi.close_context("c1", immediate=True)) == b""
         usage = multi.usage_for("c1")
-        assert (usage.audio_seconds, usage.cost_cents) == (0.2, None)
+        assert (usage.audio_seconds, usage.cost_cents) == (0.2, 0.0)
         assert engine.ended == 1
         assert engine.hold is not None
         engine.hold.set()

@@ -54,6 +54,7 @@ async def test_turns_on_one_socket_each_with_its_bill() -> None:
         for text in ("One.", "Gr\u00fc\u00dfe. \U0001f600 Zwei."):
             await heard(session.send(text[:3]))
             assert await heard(session.send(text[3:], flush=True)) == SOUND * text.count(".")
+            # The blanks between its sentences are not spoken.
             assert session.last_usage.characters == len(text)
             assert session.last_final["total_text_chunks"] == text.count(".")
         assert (await session.end_session())["session_closed"]

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
+from kugel_bridge.gateway import listener
+from kugel_bridge.gateway.limits import Allowance, KeyLimits, NoLimits
 from kugel_bridge.gateway.server import GatewayServer
+from kugel_bridge.gateway.usage import Ledger
+from kugel_bridge.model.clock import SystemClock
 from kugel_bridge.model.errors import ConfigurationError
-from tests.gateway_server import ScriptedEngine, serving
+from tests.gateway.attack import GENERATE, POST
+from tests.gateway.raw import CLOSE, raw
+from tests.gateway.test_usage import rows
+from tests.gateway.wire import REQUEST
+from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
 
 
 async def test_a_taken_port_is_a_configuration_error() -> None:
@@ -53,3 +64,55 @@ async def test_a_missing_extra_is_named_with_the_remedy(monkeypatch: pytest.Monk
     server = GatewayServer(host="127.0.0.1", port=0, keys=[], engine=ScriptedEngine())
     with pytest.raises(ConfigurationError, match=r"kugel-bridge\[gateway\]"):
         await server.run()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_what_was_sent_when_the_server_ends_is_on_record_and_no_error(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    attempt: int,
+) -> None:
+    # Nobody has to be waited for: what is cut off ends by itself.
+    monkeypatch.setattr(listener, "LAST_WORDS_S", 10 * WAIT_S)
+    clock, path = SystemClock(), tmp_path / "usage.db"
+    ledger = Ledger(path, clock)
+    limits = KeyLimits(Allowance(1000, 20, 200), clock, ledger)
+    engine = ScriptedEngine([hum(1.0), hum(1.0)], hold=asyncio.Event())
+    async with asyncio.timeout(WAIT_S), AsyncExitStack() as clients:
+        async with serving(engine, limits=limits, ledger=ledger, grace_s=0.05) as server:
+            for _ in range(2):
+                client = await clients.enter_async_context(raw(server))
+                await client.send((POST % len(GENERATE)) + GENERATE)
+                assert b" 200 " in await client.head()
+            talk = await clients.enter_async_context(raw(server))
+            await talk.upgrade()
+            await talk.say(REQUEST)
+            assert "audio" in await talk.receive()
+        assert [row[2] for row in rows(path)] == [3]
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+async def test_speech_under_way_may_end_within_the_grace_whichever_way_it_goes_out() -> None:
+    engine = ScriptedEngine(hold=asyncio.Event())
+    assert engine.hold is not None
+    server = GatewayServer(
+        host="127.0.0.1", port=0, keys=[], engine=engine, grace_s=WAIT_S, limits=NoLimits()
+    )
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(server.run())
+        await server.up()
+        async with raw(server) as client, raw(server) as talk:
+            await client.send((POST % len(GENERATE)) + GENERATE)
+            assert b" 200 " in await client.head()
+            await talk.upgrade()
+            await talk.say(REQUEST)
+            assert "audio" in await talk.receive()
+            running.cancel()
+            await asyncio.sleep(0)
+            engine.hold.set()
+            assert (await client.rest()).endswith(b"0\r\n\r\n")
+            while "final" not in await talk.receive():
+                pass
+            assert await talk.frame() == (CLOSE, (1012).to_bytes(2, "big"))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kugel_bridge.kugelaudio.messages import LANGUAGES, SpeechRequest, Usage
+from tests.gateway.scripted_socket import ScriptedSocket
 from tests.gateway.test_turns import SayingEngine, WatchedLimits
 from tests.gateway.wire import REQUEST, wire
 from tests.gateway_server import ScriptedEngine, hum, serving
@@ -28,11 +29,8 @@ async def test_a_binary_message_is_refused_and_the_socket_lives_on(data: bytes) 
 async def test_an_empty_message_is_no_json() -> None:
     async with serving(ScriptedEngine()) as server, wire(server) as socket:
         await socket.send("")
-        assert await socket.receive() == {
-            "error": "Invalid JSON body",
-            "error_code": "VALIDATION_ERROR",
-            "code": 400,
-        }
+        refusal = await socket.receive()
+        assert (refusal["error"], refusal["code"]) == ("Invalid JSON body", 400)
 
 
 async def test_a_request_that_is_cancelled_at_once_is_never_heard() -> None:
@@ -96,7 +94,7 @@ async def test_what_was_heard_of_a_cancelled_request_is_used_up() -> None:
         await socket.receive()
         await socket.send({"cancel": True})
         await socket.until_end()
-    assert limits.on_record == [Usage(0.2, len("Hello there."), model_id="kugel-3.5")]
+    assert limits.on_record == [Usage(0.2, 12, 0.0, "eur", "kugel-3.5")]
 
 
 async def test_what_an_upstream_needs_reaches_the_engine() -> None:
@@ -149,6 +147,21 @@ async def test_every_value_in_its_range_is_taken() -> None:
         for fields in GOOD:
             await socket.send(REQUEST | fields)
             assert "final" in (await socket.until_end())[-1], fields
+
+
+async def test_the_model_of_the_address_is_meant_where_the_message_names_none() -> None:
+    engine = ScriptedEngine()
+    async with serving(engine) as server:
+        async with wire(server, "/ws/tts?model_id=kugel-3") as socket:
+            for more in ({}, {"model_id": "kugel-2"}):
+                await socket.send(REQUEST | more)
+                await socket.until_end()
+        async with wire(server, "/ws/tts?model_id=gpt") as socket:
+            await socket.send(REQUEST)
+            assert "model_id 'gpt'" in (await socket.receive())["error"]
+            await socket.send(REQUEST | {"model_id": "kugel-2"})
+            assert "final" in (await socket.until_end())[-1]
+    assert [request.model_id for request in engine.requests] == ["kugel-3", "kugel-2", "kugel-2"]
 
 
 VALIDATION = "VALIDATION_ERROR"
@@ -208,3 +221,14 @@ async def test_every_value_out_of_its_range_is_refused_with_its_status() -> None
             refusal = await socket.receive()
             assert (refusal.get("code"), refusal.get("error_code")) == (status, code), fields
     assert engine.asked == []
+
+
+async def test_a_request_whose_client_was_lost_has_ended_when_the_next_one_begins() -> None:
+    socket = ScriptedSocket("/ws/tts", [json.dumps(REQUEST)] * 2, is_broken=True)
+    engine = ScriptedEngine()
+    async with asyncio.TaskGroup() as tasks:
+        served = tasks.create_task(socket.serve(engine))
+        while len(engine.asked) < 2 and not served.done():
+            await asyncio.sleep(0)
+        socket.leaves.set()
+    assert len(engine.asked) == 2

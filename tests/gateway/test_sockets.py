@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,6 +18,7 @@ from kugel_bridge.model.errors import (
     ServiceUnavailableError,
 )
 from kugel_bridge.model.pcm import PcmFormat
+from tests.gateway.scripted_socket import ScriptedSocket
 from tests.gateway.wire import REQUEST, Wire, wire
 from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
 
@@ -287,3 +289,13 @@ async def test_texts_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
         await socket.until_end()
     assert "diary" not in caplog.text
     assert "15 characters" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/ws/tts", "/ws/tts/stream", "/ws/tts/multi"])
+async def test_a_socket_that_comes_while_the_server_ends_is_sent_elsewhere(path: str) -> None:
+    socket, engine = ScriptedSocket(path, [json.dumps(REQUEST)]), ScriptedEngine()
+    await socket.serve(engine, draining=True)
+    accepted, closed = socket.sent
+    assert accepted["type"] == "websocket.accept"
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1013)
+    assert not engine.asked

@@ -220,6 +220,14 @@ async def test_only_json_in_utf8_is_taken(headers: dict[str, str], status: int) 
         assert answer.json()["error_code"] == "VALIDATION_ERROR"
 
 
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
+async def test_json_in_another_coding_is_no_json(coding: str) -> None:
+    body = json.dumps(REQUEST | {"text": "Grüße"}, ensure_ascii=False)
+    async with serving(ScriptedEngine()) as server, asking(server) as client:
+        answer = await client.post(PATH, content=body.encode(coding))
+    assert (answer.status_code, answer.json()["error"]) == (400, "Invalid JSON body")
+
+
 async def test_non_ascii_text_arrives_as_it_was_sent() -> None:
     engine = ScriptedEngine()
     async with serving(engine) as server, asking(server) as client:
@@ -278,6 +286,7 @@ def test_any_bytes_are_a_request_or_a_400(body: bytes) -> None:
     ("error", "status", "code", "retry_after"),
     [
         (RateLimitedError("slow down", retry_after_s=2.2), 429, "RATE_LIMITED", "3"),
+        (RateLimitedError("slow down"), 429, "RATE_LIMITED", "1"),
         (InvalidRequestError("no"), 400, "VALIDATION_ERROR", None),
         (NoCreditsError("empty"), 402, "INSUFFICIENT_CREDITS", None),
         (UnauthorizedError("bad key"), 503, "MODEL_UNAVAILABLE", None),

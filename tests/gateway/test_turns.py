@@ -16,6 +16,7 @@ from kugel_bridge.gateway import sockets
 from kugel_bridge.gateway.engine import Piece, Spoken
 from kugel_bridge.gateway.limits import NoLimits, Ticket
 from kugel_bridge.gateway.outlet import Outlet
+from kugel_bridge.gateway.textbuffer import Portion, TextBuffer
 from kugel_bridge.gateway.turns import StreamSocket
 from kugel_bridge.kugelaudio.catalogue import Voice
 from kugel_bridge.kugelaudio.codes import NO_CREDITS, RATE_LIMITED, Refusal
@@ -170,10 +171,12 @@ async def test_a_full_buffer_is_spoken_without_the_end_of_a_sentence() -> None:
     async with serving(ScriptedEngine([hum(0.1)])) as server, stream(server) as socket:
         await socket.send(CONFIG | {"max_buffer_length": 100, "flush_timeout_ms": 60_000})
         await socket.send({"text": "word " * 30})
-        assert texts([await socket.receive()])[0].startswith("word word")
+        first = await socket.receive()
+        assert texts([first])[0].startswith("word word")
         await socket.send({"close": True})
-        frames = await turn_of(socket)
-    assert frames[-1]["usage"]["characters"] == 150
+        frames = [first, *await turn_of(socket)]
+    assert " ".join(texts(frames)) == " ".join(["word"] * 30)
+    assert frames[-1]["usage"]["characters"] == len("word " * 30)
 
 
 async def test_a_forgotten_turn_ends_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,8 +297,8 @@ async def test_cancel_ends_the_turn_and_nothing_of_it_follows() -> None:
         await socket.send({"cancel": True})
         assert await socket.receive() == {"interrupted": True}
         assert (engine.ended, limits.begun) == (1, 1)
-        # What was heard is used up, at a cost that nobody can tell.
-        assert limits.on_record == [Usage(0.2, len("One. Two. ThrQueued."), model_id="kugel-3.5")]
+        # What was heard is used up.
+        assert limits.on_record == [Usage(0.2, len("One. "), 0.0, "eur", "kugel-3.5")]
         assert engine.hold is not None
         engine.hold.set()
         await socket.send({"text": "After.", "flush": True})
@@ -425,7 +428,7 @@ async def test_a_budget_that_is_used_up_ends_the_turn_and_what_was_made_is_on_re
         assert frames[-1]["error_code"] == "INSUFFICIENT_CREDITS"
         assert await socket.closed() == 4003
     assert texts(frames) == ["One.", "Two."]
-    assert limits.spent == [4, 4, 6]
+    assert limits.spent == [5, 5, 6]
     assert [usage and usage.audio_s for usage in limits.ended] == [0.5]
 
 
@@ -438,7 +441,7 @@ async def test_one_ticket_lasts_from_the_first_text_to_the_end_of_the_turn() -> 
         await socket.send({"flush": True})
         end = (await turn_of(socket))[-1]
         assert [usage and usage.to_fields() for usage in limits.on_record] == [end["usage"]]
-        assert (limits.begun, limits.spent) == (1, [4, 3])
+        assert (limits.begun, limits.spent) == (1, [5, 3])
 
 
 async def test_a_flood_of_turns_is_cut_off() -> None:
@@ -527,3 +530,43 @@ async def test_texts_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
         await turn_of(socket)
     assert "diary" not in caplog.text
     assert "15 characters" in caplog.text
+
+
+async def test_only_what_was_spoken_is_billed_and_it_is_what_was_spent() -> None:
+    limits = WatchedLimits(budget=40)
+    text = "One two three four five six seven. " * 2 + "This is not spoken."
+    async with serving(ScriptedEngine(), limits=limits) as server, stream(server) as socket:
+        await socket.send(CONFIG | {"text": text, "flush": True})
+        assert (await turn_of(socket))[-1]["error_code"] == "INSUFFICIENT_CREDITS"
+    assert limits.spent == [35, 35]
+    assert [usage and usage.characters for usage in limits.ended] == [35]
+
+
+async def test_a_turn_that_is_cancelled_in_its_first_words_is_billed_for_them_alone() -> None:
+    limits, engine = WatchedLimits(), ScriptedEngine(hold=asyncio.Event())
+    async with serving(engine, limits=limits) as server, stream(server) as socket:
+        await socket.send(CONFIG | {"text": "One. " + "Never spoken. " * 500, "flush": True})
+        while "audio" not in await socket.receive():
+            pass
+        await socket.send({"cancel": True})
+        assert kinds(await turn_of(socket))[-1] == "interrupted"
+    assert [usage and usage.characters for usage in limits.ended] == limits.spent == [len("One. ")]
+
+
+async def test_stale_text_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bool] = []
+    take = TextBuffer.take
+
+    def watched(buffer: TextBuffer, *, final: bool) -> Portion | None:
+        looked.append(final)
+        return take(buffer, final=final)
+
+    monkeypatch.setattr(TextBuffer, "take", watched)
+    async with serving(ScriptedEngine()) as server, stream(server) as socket:
+        await socket.send(CONFIG | {"flush_timeout_ms": 1}, {"text": "Hello"})
+        while "chunk_complete" not in await socket.receive():
+            pass
+        for _ in range(3):
+            await socket.send({"update_settings": {"speed": 1.1}})
+            assert "settings_updated" in await socket.receive()
+        assert looked == [False]

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection
 
+from kugel_bridge.gateway.engine import Spoken
 from kugel_bridge.gateway.generation import Generator, refusal_for
 from kugel_bridge.gateway.upstream import stand_in
 from kugel_bridge.gateway.voices import ESPEAK_VOICES
 from kugel_bridge.kugelaudio.catalogue import Voice
-from kugel_bridge.kugelaudio.frames import WordTiming, WordTimings
-from kugel_bridge.kugelaudio.messages import SpeechRequest, Usage
+from kugel_bridge.kugelaudio.frames import AudioFrame, Finished, WordTiming, WordTimings
+from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest, Usage
 from kugel_bridge.model.errors import (
     BridgeError,
     InvalidRequestError,
@@ -24,6 +26,7 @@ from kugel_bridge.model.errors import (
     TooSlowError,
     UnauthorizedError,
 )
+from kugel_bridge.model.pcm import PcmChunk
 from kugel_bridge.model.report import SourceKind
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.speech.cloud import CloudSource
@@ -38,6 +41,7 @@ from tests.gateway.in_front import (
     sound_of,
 )
 from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
+from tests.kugelaudio.scripted_service import service
 
 PRICE = Usage(0.0, cost_cents=0.25, currency="eur")
 WORDS = WordTimings((WordTiming("Dinner", 0, 200, 0, 6), WordTiming("is", 220, 300, 7, 9)))
@@ -188,6 +192,42 @@ async def test_words_nobody_asked_for_are_left_out() -> None:
     assert WORDS not in pieces
 
 
+async def test_who_wants_no_words_joins_who_does_and_never_the_other_way(tmp_path: Path) -> None:
+    upstream = engine_with(hum(0.5), WORDS, hum(0.5), PRICE, hold=asyncio.Event())
+    assert upstream.hold is not None
+    wordy = dataclasses.replace(HELLO, word_timestamps=True)
+    async with serving(upstream) as service, in_front(service.url, tmp_path) as front:
+        with_words, plain = await front.begun(wordy), await front.begun()
+        upstream.hold.set()
+        heard = await rest_of(plain)
+        assert sound_of(heard) == bytes(hum(0.5).data) * 2
+        assert all(isinstance(piece, PcmChunk) for piece in heard)
+        paid = await rest_of(with_words)
+        assert WORDS in paid
+        assert isinstance(paid[-1], Usage)
+        assert len(upstream.requests) == 1
+
+        upstream.hold.clear()
+        other = dataclasses.replace(HELLO, text="Supper is ready.")
+        plain = await front.begun(other)
+        with_words = await front.begun(dataclasses.replace(other, word_timestamps=True))
+        upstream.hold.set()
+        assert WORDS in await rest_of(with_words)
+        assert WORDS not in await rest_of(plain)
+        assert len(upstream.requests) == 3
+
+
+async def test_who_wants_no_words_and_leaves_does_not_end_it_for_who_does() -> None:
+    upstream = engine_with(hum(0.5), WORDS, hum(0.5), hold=asyncio.Event())
+    assert upstream.hold is not None
+    wordy = dataclasses.replace(HELLO, word_timestamps=True)
+    async with serving(upstream) as service, in_front(service.url) as front:
+        with_words, plain = await front.begun(wordy), await front.begun()
+        await plain.pieces.aclose()
+        upstream.hold.set()
+        assert sound_of(await rest_of(with_words)) == bytes(hum(0.5).data) * 2
+
+
 async def test_who_started_it_pays_and_nobody_else(tmp_path: Path) -> None:
     upstream = engine_with(hum(0.5), hum(0.5), PRICE, hold=asyncio.Event())
     assert upstream.hold is not None
@@ -202,6 +242,39 @@ async def test_who_started_it_pays_and_nobody_else(tmp_path: Path) -> None:
         _, cached = await front.said()
         assert not any(isinstance(piece, Usage) for piece in cached)
     assert [usage.cost_cents for usage in front.charged] == [0.25]
+
+
+async def test_if_who_started_it_leaves_one_of_those_who_stay_pays() -> None:
+    upstream = engine_with(hum(0.5), hum(0.5), PRICE, hold=asyncio.Event())
+    assert upstream.hold is not None
+    async with serving(upstream) as service, in_front(service.url) as front:
+        starter, *stay = [await front.begun() for _ in range(3)]
+        await starter.pieces.aclose()
+        upstream.hold.set()
+        heard = [await rest_of(spoken) for spoken in stay]
+    bills = [[piece for piece in pieces if isinstance(piece, Usage)] for pieces in heard]
+    assert [[usage.cost_cents for usage in each] for each in bills] == [[0.25], []]
+
+
+async def test_words_of_a_service_that_answers_in_chunks_count_from_the_beginning() -> None:
+    async def in_two_chunks(socket: ServerConnection) -> None:
+        async for _ in socket:
+            for chunk, word in enumerate(("Dinner", "ready")):
+                sound = AudioFrame(bytes(24_000), Encoding.PCM, 24_000, chunk, chunk)
+                words = WordTimings((WordTiming(word, 10, 400, 0, len(word)),), chunk)
+                for frame in (sound, words):
+                    await socket.send(frame.to_json())
+            await socket.send(Finished().to_json())
+
+    asked = dataclasses.replace(HELLO, word_timestamps=True)
+    lists = PrivateVoices([ANNA], Voice(9, "x"))
+    async with service(in_two_chunks) as there, in_front(there.url, lists=lists) as front:
+        _, pieces = await front.said(asked)
+    words = [piece for piece in pieces if isinstance(piece, WordTimings)]
+    assert [(each.words[0].word, each.words[0].start_ms, each.chunk_id) for each in words] == [
+        ("Dinner", 10, 0),
+        ("ready", 510, 0),
+    ]
 
 
 async def test_a_cost_that_the_service_does_not_tell_is_not_nothing() -> None:
@@ -420,8 +493,9 @@ async def test_without_a_list_the_service_is_asked_by_the_name_that_was_given(
         request = SpeechRequest("Hallo.", None, ident)
         voice = await generator.checked(request)
         assert isinstance(voice, Voice)
-        made = await generator.make(request, voice, _nowhere)
-    assert made.source is SourceKind.CLOUD
+        begun: list[Spoken] = []
+        await generator.make(request, voice, _nowhere, begun.append)
+    assert [spoken.source for spoken in begun] == [SourceKind.CLOUD]
     # Without a language of ours the service took the voice's own.
     assert upstream.asked == [("Hallo.", "Bert", "de", 1.0)]
 

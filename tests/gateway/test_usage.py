@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from kugel_bridge.gateway import usage as usage_module
+from kugel_bridge.gateway import usagefile
 from kugel_bridge.gateway.usage import Ledger
 from kugel_bridge.kugelaudio.messages import Usage
 from kugel_bridge.queue.queuefile import Lock
-from kugel_bridge.queue.usage import KEPT_DAYS
 from tests.clock import ManualClock
 from tests.gateway_server import WAIT_S
 from tests.queue.test_disk import fill_up
@@ -50,6 +50,18 @@ async def test_what_is_added_is_on_the_disk_when_add_returns(tmp_path: Path) -> 
             ("a", today(clock), 2, 40, 3.0, 0.5),
             ("b", today(clock), 1, 1, 0.5, 0.0),
         ]
+
+
+async def test_it_is_for_its_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        async with Ledger(tmp_path / "usage.db", ManualClock()) as ledger:
+            await ledger.add("a", USAGE)
+            modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.glob("usage.db*")}
+    finally:
+        os.umask(before)
+    assert modes.pop("usage.db.lock")
+    assert set(modes.values()) == {0o600}
 
 
 async def test_it_is_known_again_after_a_restart(tmp_path: Path) -> None:
@@ -87,16 +99,72 @@ async def test_the_budget_of_a_day_is_of_the_local_day(tmp_path: Path) -> None:
     assert ledger.characters_today("a") == 20
 
 
-async def test_old_days_are_forgotten(tmp_path: Path) -> None:
+async def test_days_beyond_the_last_that_had_any_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usagefile, "KEPT_DAYS", 3)
+    clock, path = ManualClock(), tmp_path / "usage.db"
+    async with Ledger(path, clock) as ledger:
+        for key in ("a", "b", "b"):
+            await ledger.add(key, USAGE)
+            clock.advance(DAY_S)
+        assert len(rows(path)) == 3
+        clock.advance(1000 * DAY_S)
+        await ledger.add("c", USAGE)
+        assert [row[0] for row in rows(path)] == ["b", "b", "c"]
+
+
+async def test_a_request_under_a_wrong_clock_costs_no_other_day(tmp_path: Path) -> None:
     clock, path = ManualClock(), tmp_path / "usage.db"
     async with Ledger(path, clock) as ledger:
         await ledger.add("a", USAGE)
-        clock.advance((KEPT_DAYS - 1) * DAY_S)
-        await ledger.add("b", USAGE)
-        assert len(rows(path)) == 2
+        for ahead_s in (12 * 365 * DAY_S, -12 * 365 * DAY_S):
+            clock.jump_wall(ahead_s)
+            await ledger.add("a", USAGE)
         clock.advance(DAY_S)
+        await ledger.add("a", USAGE)
+        assert ledger.characters_today("a") == 20
+    async with Ledger(path, clock) as ledger:
+        assert ledger.characters_today("a") == 20
+        assert [day.requests for day in ledger.days("a")] == [1, 1, 2]
+
+
+async def test_one_that_stops_waiting_for_a_commit_takes_it_from_nobody_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "usage.db"
+    async with Ledger(path, ManualClock()) as ledger:
+        await ledger.add("a", USAGE)
+        with sqlite3.connect(path, isolation_level=None) as blocker:
+            blocker.execute("BEGIN IMMEDIATE")
+            # What waits is written together: the first is with the thread, two share the next.
+            tasks = [asyncio.create_task(ledger.add("a", USAGE)) for _ in range(3)]
+            await asyncio.sleep(0)
+            tasks[1].cancel()
+            await asyncio.sleep(0)
+            assert not tasks[2].done()
+            blocker.execute("ROLLBACK")
+        blocker.close()
+        async with asyncio.timeout(WAIT_S):
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in outcomes] == [type(None), asyncio.CancelledError, type(None)]
+    assert rows(path)[0][2] == 4
+
+
+async def test_what_comes_after_the_end_is_not_waited_for_and_written_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A wait would be one without end.
+    monkeypatch.setattr(usage_module, "COMMIT_WAIT_S", WAIT_S)
+    ledger, path = Ledger(tmp_path / "usage.db", ManualClock()), tmp_path / "usage.db"
+    async with ledger:
+        await ledger.add("a", USAGE)
+    async with asyncio.timeout(WAIT_S / 2):
+        await ledger.add("a", USAGE)
+    assert ledger.characters_today("a") == 40
+    async with ledger:
         await ledger.add("b", USAGE)
-        assert [row[0] for row in rows(path)] == ["b", "b"]
+    assert [row[2:4] for row in rows(path)] == [(2, 40), (1, 20)]
 
 
 async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(

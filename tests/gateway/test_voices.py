@@ -34,6 +34,17 @@ def test_a_new_voice_speaks_the_language_of_its_espeak_voice() -> None:
     assert (new.voice.handle, new.voice.languages) == ("tess", ("en",))
 
 
+@pytest.mark.parametrize(
+    ("languages", "espeak"),
+    [(("de", "en"), "en-gb"), (("zh",), "cmn+f2"), (("de",), "+f4"), (("fr",), "fr-be")],
+)
+def test_an_espeak_voice_that_will_be_heard_is_taken(
+    languages: tuple[str, ...], espeak: str
+) -> None:
+    new = line_up([VoiceWish(handle="tess", id=9, languages=languages, espeak=espeak)], [])[-1]
+    assert new.voice.languages == languages
+
+
 def test_a_voice_that_is_there_can_be_spoken_by_another_engine() -> None:
     wish = VoiceWish(handle="espeak-de-female", wyoming="tcp://127.0.0.1:1")
     changed = next(each for each in line_up([wish], []) if each.voice.id == 111)
@@ -51,7 +62,9 @@ def test_a_voice_is_found_by_number_text_or_handle(ident: int | str) -> None:
     assert VoiceBook([voice]).find(ident) is voice
 
 
-@pytest.mark.parametrize("ident", [0, -7, "", "-7", "Anna", "\u0667", "9" * 10_000])
+@pytest.mark.parametrize(
+    "ident", [0, -7, "", "07", " 7", "7.0", "-7", "Anna", "\u0667", "9" * 10_000]
+)
 def test_anything_else_is_not_found(ident: int | str) -> None:
     found = VoiceBook([Voice(7, "Anna", "anna")]).find(ident)
     assert found is None

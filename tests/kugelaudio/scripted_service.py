@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from kugel_bridge.kugelaudio.client import SpeechClient
 from kugel_bridge.kugelaudio.frames import AudioFrame, Finished
 from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest, Usage
+from kugel_bridge.model.clock import Clock, SystemClock
 from kugel_bridge.model.errors import BridgeError
 from kugel_bridge.model.pcm import PcmChunk
 from kugel_bridge.model.status import CloudStatus
@@ -23,6 +26,8 @@ from kugel_bridge.model.status import CloudStatus
 KEY = "ka_very-secret.key"
 WAIT_S = 30.0
 """Bound on everything that tests wait for; only a hang gets there."""
+SHORT_S = 0.2
+"""A deadline that a test can wait for."""
 HELLO = SpeechRequest("Hello there.", "en", 1)
 
 
@@ -35,6 +40,7 @@ def sound(value: int = 1, samples: int = 480) -> str:
 FINAL = Finished(usage=Usage(0.02, 12, 0.1, "eur", "kugel-3.5")).to_json()
 
 Script = Callable[[ServerConnection], Awaitable[None]]
+Refuser = Callable[[ServerConnection, Request], Response | Awaitable[Response | None] | None]
 
 
 async def speak(socket: ServerConnection) -> None:
@@ -44,12 +50,31 @@ async def speak(socket: ServerConnection) -> None:
             await socket.send(frame)
 
 
+def answering(
+    status: int, body: bytes = b"", **headers: str
+) -> Callable[[ServerConnection, Request], Response]:
+    """Refuse every upgrade."""
+
+    def refuse(_: ServerConnection, __: Request) -> Response:
+        fields = Headers({name.replace("_", "-"): value for name, value in headers.items()})
+        fields["Content-Length"] = str(len(body))
+        return Response(status, http.HTTPStatus(status).phrase, fields, body)
+
+    return refuse
+
+
+async def silence(socket: ServerConnection) -> None:
+    """Take requests and say nothing; pings are answered by the library."""
+    async for _ in socket:
+        pass
+
+
 @dataclass
 class Service:
     """What the service does with each connection, and what it has seen."""
 
     script: Script = speak
-    refuse: Callable[[ServerConnection, Request], Response | None] = lambda _c, _r: None
+    refuse: Refuser = lambda _c, _r: None
     upgrades: list[Request] = field(default_factory=list)
     open: set[ServerConnection] = field(default_factory=set)
     port: int = 0
@@ -59,7 +84,9 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def _process(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _process(
+        self, connection: ServerConnection, request: Request
+    ) -> Response | Awaitable[Response | None] | None:
         self.upgrades.append(request)
         return self.refuse(connection, request)
 
@@ -135,6 +162,7 @@ def client_of(
     first_audio_timeout_s: float = 5.0,
     stall_timeout_s: float = 5.0,
     max_generations: int = 1,
+    clock: Clock | None = None,
 ) -> SpeechClient:
     """A client with generous deadlines, where a test does not ask for short ones."""
     news = news or News()
@@ -148,6 +176,7 @@ def client_of(
         max_generations=max_generations,
         on_status=news.on_status,
         on_usage=news.usages.append,
+        clock=clock or SystemClock(),
     )
 
 

@@ -14,7 +14,12 @@ from kugel_bridge.kugelaudio.frames import (
     WordTimings,
 )
 from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest
-from kugel_bridge.model.errors import ProtocolError, RateLimitedError, ServiceUnavailableError
+from kugel_bridge.model.errors import (
+    NoSoundError,
+    ProtocolError,
+    RateLimitedError,
+    ServiceUnavailableError,
+)
 from kugel_bridge.model.pcm import SPEECH_FORMAT, PcmChunk
 
 REQUEST = SpeechRequest("Hello.", "en", 1)
@@ -56,7 +61,7 @@ def test_an_interruption_nobody_asked_for_is_an_error() -> None:
 
 
 def test_nothing_is_not_an_answer() -> None:
-    with pytest.raises(ServiceUnavailableError, match="no sound"):
+    with pytest.raises(NoSoundError, match="no sound"):
         Answer(REQUEST).end()
 
 
@@ -80,3 +85,15 @@ def test_a_rate_may_be_another_one_but_does_not_change_in_mid_sound() -> None:
     answer.add(AudioFrame(bytes(960), Encoding.PCM, 16_000))
     with pytest.raises(ProtocolError, match="24000 Hz after 16000 Hz"):
         answer.add(SECOND)
+
+
+def test_words_of_all_chunks_count_from_the_beginning_of_the_sound() -> None:
+    answer = Answer(dataclasses.replace(REQUEST, word_timestamps=True))
+    answer.add(dataclasses.replace(SECOND, chunk_id=4))
+    answer.add(dataclasses.replace(SECOND, chunk_id=4, index=1))
+    answer.add(dataclasses.replace(SECOND, chunk_id=5, index=2))
+    later = WordTimings((WordTiming("Bye", 100, 250, 0, 3),), chunk_id=5)
+    assert answer.add(later) == WordTimings((WordTiming("Bye", 2_100, 2_250, 0, 3),))
+    assert answer.add(dataclasses.replace(WORDS, chunk_id=4)) == WORDS
+    ahead = dataclasses.replace(WORDS, chunk_id=6)
+    assert answer.add(ahead) == WordTimings((WordTiming("Hello", 3_000, 3_200, 0, 5),))

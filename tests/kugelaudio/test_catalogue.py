@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kugelaudio.models import VoiceListResponse, VoiceSex
 
 from kugel_bridge.kugelaudio.catalogue import (
     AccountUsage,
@@ -64,3 +65,11 @@ def test_any_answer_raises_nothing_but_protocol_errors(text: str, name: str, val
 def test_usage_in_an_unknown_form_is_told_as_such(fields: dict[str, object]) -> None:
     with pytest.raises(ProtocolError, match="form"):
         usage_from(fields)
+
+
+def test_a_kind_of_voice_that_the_sdk_does_not_know_does_not_cost_its_users_the_list() -> None:
+    told = {"id": 7, "name": "Anna", "sex": "nonbinary", "age": "senior"}
+    page = voice_page_from({"voices": [told, {"id": 8, "name": "Bert", "sex": "male"}]})
+    assert page.voices[0].sex == "nonbinary"
+    listed = VoiceListResponse.from_dict(page.to_fields()).voices
+    assert [(voice.sex, voice.age) for voice in listed] == [(None, None), (VoiceSex.MALE, None)]

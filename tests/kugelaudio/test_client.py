@@ -1,4 +1,4 @@
-"""The client against a service that behaves; its faults are in test_client_faults."""
+"""The client against a service that behaves; its faults are in the files beside this one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import email.utils
 import json
 
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kugel_bridge.kugelaudio.codes import (
+    ERRORS_BY_CODE,
     MAX_RETRY_AFTER_S,
+    STATUS_BY_CODE,
     Refusal,
     RefusedError,
     error_of_close,
@@ -22,6 +25,7 @@ from kugel_bridge.model.errors import (
     BridgeError,
     InvalidRequestError,
     NoCreditsError,
+    NoSoundError,
     ProtocolError,
     RateLimitedError,
     RetryableError,
@@ -49,7 +53,7 @@ NOW_S = 1_800_000_000.0
         (429, "TOO_MANY_CONTEXTS", RateLimitedError),
         (429, None, RateLimitedError),
         (500, "INTERNAL_ERROR", ServiceUnavailableError),
-        (500, "EMPTY_AUDIO", ServiceUnavailableError),
+        (500, "EMPTY_AUDIO", NoSoundError),
         (501, "VALIDATION_ERROR", InvalidRequestError),
         (501, None, InvalidRequestError),
         (503, "MODEL_UNAVAILABLE", ServiceUnavailableError),
@@ -167,7 +171,8 @@ def test_any_answer_becomes_an_error_that_can_be_printed(body: bytes, status: in
 )
 def test_a_written_refusal_is_read_back(status: int | None, code: str | None, text: str) -> None:
     refusal = Refusal(status, code, text)
-    assert refusal_from(read_object(refusal.to_json())) == refusal
+    known = dataclasses.replace(refusal, status=status or STATUS_BY_CODE.get(code or ""))
+    assert refusal_from(read_object(refusal.to_json())) == known
 
 
 @given(JSON)
@@ -175,3 +180,25 @@ def test_any_object_can_be_read_as_an_error(value: object) -> None:
     for name in ("error", "detail", "code", "error_code", "request_id", "retry_after"):
         with contextlib.suppress(ProtocolError):
             str(refusal_from({"error": "x", name: value}).as_error()).encode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"error_code": "NOT_FOUND"}, 404),
+        ({"error_code": "NOT_FOUND", "code": 410}, 410),
+        *[({"error_code": "VALIDATION_ERROR", "code": code}, 400) for code in (101, 200, 204, 399)],
+        ({"error_code": "VALIDATION_ERROR", "code": 600}, 400),
+        ({"error_code": "VALIDATION_ERROR", "code": True}, 400),
+        ({"error_code": "SOMETHING_NEW", "code": 200}, None),
+        ({"code": 418}, 418),
+    ],
+)
+def test_an_error_frame_has_the_status_of_an_error(
+    fields: dict[str, object], status: int | None
+) -> None:
+    assert refusal_from({"error": "why", **fields}).status == status
+
+
+def test_every_error_code_has_a_status() -> None:
+    assert set(STATUS_BY_CODE) == set(ERRORS_BY_CODE)

@@ -1,4 +1,4 @@
-"""How sockets are opened: certificates, mostly; everything else is in test_client_faults."""
+"""How sockets are opened: certificates, mostly; everything else is tested through the client."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from kugel_bridge.kugelaudio.connection import Connector
+from kugel_bridge.kugelaudio.frames import AudioFrame
+from kugel_bridge.kugelaudio.messages import Encoding, SpeechRequest
 from kugel_bridge.model.errors import BridgeError, ServiceUnavailableError, TooSlowError
 
 KEY = "ka_very-secret"
+HELLO = SpeechRequest("Hello", "en", 1)
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
@@ -100,3 +103,46 @@ async def test_the_trust_store_is_read_once(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ServiceUnavailableError):
             await connector.open()
     assert read == 1
+
+
+async def test_a_request_is_with_the_kernel_before_anything_else_has_its_turn() -> None:
+    heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def listen(socket: ServerConnection) -> None:
+        heard.set_result(str(await socket.recv()))
+        await socket.wait_closed()
+
+    async with serve(listen, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        connector = Connector(f"http://127.0.0.1:{port}", KEY, model_id="m", timeout_s=10)
+        connection = await connector.open()
+        with pytest.raises(StopIteration):
+            connection.say(HELLO, 10).send(None)
+        assert await heard == HELLO.to_json()
+        await connection.close()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_frame_of_many_reads_arrives_whole(tmp_path: Path, secure: bool) -> None:
+    frame = AudioFrame(bytes(range(250)) * 1_200, Encoding.PCM, 24_000)
+    theirs = ours = None
+    if secure:
+        cert, key = certificate(tmp_path, "IP:127.0.0.1")
+        theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        theirs.load_cert_chain(cert, key)
+        ours = ssl.create_default_context(cafile=str(cert))
+
+    async def speak(socket: ServerConnection) -> None:
+        await socket.recv()
+        for _ in range(3):
+            await socket.send(frame.to_json())
+        await socket.wait_closed()
+
+    async with serve(speak, "127.0.0.1", 0, ssl=theirs) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        url = f"{'https' if secure else 'http'}://127.0.0.1:{port}"
+        connector = Connector(url, KEY, model_id="m", timeout_s=10, ssl_context=ours)
+        connection = await connector.open()
+        await connection.say(HELLO, 10)
+        assert [await connection.receive(10) for _ in range(3)] == [frame] * 3
+        await connection.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 from collections import Counter
 from typing import Any
 
@@ -26,7 +27,6 @@ from kugel_bridge.kugelaudio.contexts import (
     final_frame,
     interrupted_frame,
     parse_context_message,
-    total,
 )
 from kugel_bridge.kugelaudio.frames import WordTiming, WordTimings, parse_frame
 from kugel_bridge.kugelaudio.messages import Settings, UpdateSettings, Usage
@@ -173,7 +173,7 @@ def test_a_message_may_still_configure_a_context_that_has_not_spoken() -> None:
     context = opened(contexts, "c1", " ")
     opened(contexts, "c1", language="de", voice_settings={"voice_id": 2})
     assert (context.request.language, context.request.voice_id) == ("de", 2)
-    context.started("Hallo.")
+    context.started("Hallo.", 6)
     opened(contexts, "c1", language="fr", voice_settings={"voice_id": 3})
     assert (context.request.language, context.request.voice_id) == ("de", 3)
     assert opened(contexts, "c2").request.language == "fr"
@@ -296,9 +296,9 @@ class Table(RuleBasedStateMachine):
         live = [each for each in self.created if each not in self.closed]
         if live:
             context = live[number % len(live)]
-            assert json.loads(context.started("Hi"))["context_id"] == context.id
+            assert json.loads(context.started("Hi", 2))["context_id"] == context.id
             context.audio(bytes(4))
-            context.completed(cost(0.5, cents), gen_ms=1, source=SourceKind.LOCAL)
+            context.completed(cost(0.5, cents), gen_ms=1)
             self.audio_s += 0.5
 
     @rule(number=st.integers(0, 100), gracefully=st.booleans())
@@ -354,12 +354,10 @@ def test_frames_are_numbered_within_their_context() -> None:
     first, second = opened(contexts, 'a"\u00fc'), opened(contexts, "b")
     seen = []
     for context in (first, second, first):
-        started = json.loads(context.started("Hello."))
+        started = json.loads(context.started("Hello.", 6))
         sound = [json.loads(context.audio(bytes(4))) for _ in range(2)]
         words = json.loads(context.words(WordTimings((WordTiming("Hello", 0, 9, 0, 5),))))
-        done = json.loads(
-            context.completed(cost(), gen_ms=1.26, source=SourceKind.LOCAL, reason="")
-        )
+        done = json.loads(context.completed(cost(), gen_ms=1.26))
         frames = [started, *sound, words, done]
         assert {frame["context_id"] for frame in frames} == {context.id}
         assert len({frame["chunk_id"] for frame in frames}) == 1
@@ -370,19 +368,22 @@ def test_frames_are_numbered_within_their_context() -> None:
 
 def test_the_sound_of_a_context_is_a_frame_that_clients_read() -> None:
     context = opened(Contexts(), output_format="ulaw_8000")
-    context.started("Hello.")
+    context.started("Hello.", 6)
     frame = parse_frame(context.audio(bytes(8)))
     assert frame is not None
     assert json.loads(context.audio(bytes(8)))["samples"] == 8
 
 
-def test_the_bill_adds_up_and_an_unknown_cost_is_no_zero() -> None:
-    assert total([]) is None
-    assert total([cost(0.5), cost(0.25, 0.5, 7)]) == cost(0.75, 0.75, 13)
-    unknown = total([cost(0.5), cost(0.25, None)])
-    assert unknown is not None
-    assert unknown.to_fields()["cost_cents"] is None
-    assert unknown.to_fields()["cost_unavailable"] is True
+def test_a_context_that_speaks_for_days_does_not_grow() -> None:
+    context = opened(Contexts())
+
+    def bytes_after(texts: int) -> int:
+        for _ in range(texts):
+            context.started("Hello.", 6)
+            context.completed(cost(), gen_ms=1)
+        return len(pickle.dumps(vars(context)))
+
+    assert abs(bytes_after(500) - bytes_after(5)) < 100
 
 
 def test_the_last_frame_tells_the_bill_and_what_had_to_fall_back() -> None:
@@ -394,8 +395,9 @@ def test_the_last_frame_tells_the_bill_and_what_had_to_fall_back() -> None:
         (SourceKind.LOCAL, "no connection"),
         (SourceKind.CLOUD, ""),
     ):
-        spoken.started("Hello.")
-        spoken.completed(cost(), gen_ms=1, source=source, reason=reason)
+        spoken.started("Hello.", 6)
+        spoken.spoken_by(source, reason)
+        spoken.completed(cost(), gen_ms=1)
     closed = json.loads(contexts.close(spoken))
     assert closed["usage"]["audio_seconds"] == 1.5
     assert (closed["source"], closed["fallback"]) == ("local", "no connection")
@@ -406,23 +408,35 @@ def test_sound_of_a_text_that_broke_off_is_billed_once_and_at_an_unknown_cost() 
     contexts = Contexts()
     context = opened(contexts)
     assert context.unfinished() is None
-    context.started("Hello.")
+    context.started("Hello.", 6)
     assert context.unfinished() is None
     context.audio(bytes(2 * 24_000))
     assert context.unfinished() == Usage(1.0, 6, model_id="kugel-3.5")
     assert context.unfinished() is None
-    context.started("Done.")
+    context.started("Done.", 5)
     context.audio(bytes(2 * 12_000))
-    context.completed(cost(0.5, 0.25, 5), gen_ms=1, source=SourceKind.LOCAL)
+    context.completed(cost(0.5, 0.25, 5), gen_ms=1)
     assert context.unfinished() is None
     usage = json.loads(contexts.close(context))["usage"]
     assert (usage["audio_seconds"], usage["characters"], usage["cost_cents"]) == (1.5, 11, None)
 
 
+@pytest.mark.parametrize("source", [SourceKind.LOCAL, SourceKind.CACHE])
+def test_sound_that_broke_off_costs_nothing_where_all_of_it_would(source: SourceKind) -> None:
+    contexts = Contexts()
+    context = opened(contexts)
+    context.started("Hello.", 6)
+    context.spoken_by(source)
+    context.audio(bytes(2 * 24_000))
+    assert context.unfinished() == Usage(1.0, 6, 0.0, "eur", "kugel-3.5")
+    closed = json.loads(contexts.close(context))
+    assert (closed["usage"]["cost_cents"], closed["source"]) == (0.0, source.value)
+
+
 def test_a_final_is_due_before_the_end_unless_the_last_text_broke_off() -> None:
     context = opened(Contexts())
     assert not context.is_final_due
-    context.completed(cost(), gen_ms=1, source=SourceKind.LOCAL)
+    context.completed(cost(), gen_ms=1)
     assert context.is_final_due
     context.broke_off()
     assert not context.is_final_due

@@ -217,3 +217,11 @@ def test_an_error_is_recognised_before_everything_else() -> None:
 
 def test_interrupted_is_recognised() -> None:
     assert parse_frame(Interrupted().to_json()) == Interrupted()
+
+
+def test_whole_milliseconds_are_written_as_integers() -> None:
+    text = WordTimings((WordTiming("Hello", 100.0, 250.5, 0, 5),)).to_json()
+    assert '"start_ms":100,"end_ms":250.5' in text
+    read = parse_frame(text)
+    assert isinstance(read, WordTimings)
+    assert read.to_json() == text

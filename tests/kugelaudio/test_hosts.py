@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 
 import pytest
@@ -51,6 +52,12 @@ def test_addresses_are_made_from_the_base(base: str, http: str, ws: str) -> None
 )
 def test_an_address_of_our_own_is_known(base: str, host: str, port: int, expected: bool) -> None:
     assert is_same_server(base, host, port) is expected
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", ".a"])
+def test_a_name_that_cannot_be_looked_up_is_a_configuration_error(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(host)):
+        socket_url(f"http://{host}:1", "/p")
 
 
 def test_a_key_is_encoded_and_an_empty_one_left_out() -> None:

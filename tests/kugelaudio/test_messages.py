@@ -19,7 +19,10 @@ from kugel_bridge.kugelaudio.messages import (
     Settings,
     SpeechRequest,
     UpdateSettings,
+    Usage,
     parse_message,
+    summed,
+    with_parameters,
 )
 from kugel_bridge.kugelaudio.wire import is_unicode
 from kugel_bridge.model.errors import ProtocolError
@@ -188,3 +191,44 @@ def test_an_impossible_update_is_refused(fields: object) -> None:
 
 def test_cancel_is_understood() -> None:
     assert parse_message(Cancel().to_json()) == Cancel()
+
+
+def test_the_bill_adds_up_and_an_unknown_cost_is_no_zero() -> None:
+    one, other = Usage(0.5, 6, 0.25, "eur", "kugel-3"), Usage(0.25, 7, 0.5, "eur", "kugel-3.5")
+    assert summed(None, None) is None
+    assert summed(one, None) == summed(None, one) == one
+    assert summed(one, other) == Usage(0.75, 13, 0.75, "eur", "kugel-3.5")
+    for unknown in (summed(one, Usage(1.0)), summed(Usage(1.0), one)):
+        assert unknown is not None
+        assert (unknown.audio_s, unknown.currency) == (1.5, None)
+        assert unknown.to_fields()["cost_cents"] is None
+        assert unknown.to_fields()["cost_unavailable"] is True
+
+
+@pytest.mark.parametrize(
+    ("messages", "delivery"),
+    [
+        ([{"output_format": "ulaw_8000"}, {"sample_rate": 44_100}], (Encoding.PCM, 44_100)),
+        ([{"output_format": "ulaw_8000"}, {"sample_rate": 24_000}], (Encoding.MULAW, 8_000)),
+        ([{"output_format": "ulaw_8000"}, {"sample_rate": 8_000}], (Encoding.MULAW, 8_000)),
+        ([{"sample_rate": 16_000}, {"output_format": "ulaw_8000"}], (Encoding.MULAW, 8_000)),
+        (
+            [{"sample_rate": 16_000}, {"output_format": "ulaw_8000"}, {"sample_rate": 16_000}],
+            (Encoding.PCM, 16_000),
+        ),
+    ],
+)
+def test_of_a_rate_and_a_format_in_two_messages_the_later_one_counts(
+    messages: list[dict[str, Any]], delivery: tuple[Encoding, int]
+) -> None:
+    request = SpeechRequest("", None, 1)
+    for fields in messages:
+        request = with_parameters(request, fields)
+    assert request.delivery == delivery
+
+
+def test_a_rate_and_a_format_of_one_message_must_not_contradict_each_other() -> None:
+    with pytest.raises(ProtocolError, match="contradicts"):
+        with_parameters(
+            SpeechRequest("", None, 1), {"sample_rate": 16_000, "output_format": "ulaw_8000"}
+        )

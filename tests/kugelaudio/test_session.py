@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -102,12 +103,21 @@ def test_the_server_numbers_the_frames_of_each_request_from_zero() -> None:
         session.begin(REQUEST)
         frames = [parse_frame(session.audio(bytes(4))) for _ in range(3)]
         assert [f.index for f in frames if isinstance(f, AudioFrame)] == [0, 1, 2]
-        end = session.finish(
-            samples=24_000, rate=24_000, gen_ms=150, first_audio_ms=42.1, usage=Usage(1.0, 6)
-        )
+        end = session.finish(made_s=1.0, gen_ms=150, first_audio_ms=42.1, usage=Usage(1.0, 6))
         final = parse_frame(end)
         assert isinstance(final, Finished)
         assert (final.chunks, final.dur_ms, final.text) == (3, 1000, "Hello.")
+        assert final.total_samples == 24_000
+
+
+def test_the_length_is_told_as_of_native_sound_before_its_speed_was_changed() -> None:
+    session = ServerSession()
+    session.begin(dataclasses.replace(REQUEST, speed=0.8, output_format="ulaw_8000"))
+    end = session.finish(made_s=2.5, gen_ms=150, first_audio_ms=42.1, usage=Usage(2.5, 6))
+    final = parse_frame(end)
+    assert isinstance(final, Finished)
+    assert (final.total_samples, final.dur_ms) == (48_000, 2_000)
+    assert final.usage == Usage(2.5, 6)
 
 
 def test_the_server_never_sends_a_frame_outside_of_a_request() -> None:

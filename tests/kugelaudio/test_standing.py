@@ -9,6 +9,7 @@ from kugel_bridge.model.errors import (
     BridgeError,
     InvalidRequestError,
     NoCreditsError,
+    NoSoundError,
     RateLimitedError,
     ServiceUnavailableError,
     UnauthorizedError,
@@ -119,5 +120,33 @@ def test_a_request_that_was_bad_in_itself_changes_nothing() -> None:
     it = standing()
     it.connected()
     it.failed(InvalidRequestError("no such voice"), 0)
+    it.failed(NoSoundError("the service sent no sound"), 0)
     assert it.status is CloudStatus.OK
     assert it.objection(0) is None
+
+
+def test_a_wish_for_no_wait_at_all_makes_no_storm_of_upgrades() -> None:
+    it = standing()
+    for wait in (1, 2, 4):
+        it.failed(ServiceUnavailableError("down", retry_after_s=0), 0, connecting=True)
+        assert it.wait_s(0) == wait
+
+
+def test_a_wish_is_kept_a_little_longer_than_asked() -> None:
+    it = standing(jitter=1.0)
+    it.failed(LIMITED, 0, connecting=True)
+    assert it.wait_s(0) == pytest.approx(33)
+
+
+def test_an_objection_is_known_for_what_it_is_until_something_else_fails() -> None:
+    it = standing()
+    it.failed(LIMITED, 0)
+    objection = it.objection(0)
+    assert objection is not None
+    assert it.knows(objection)
+    assert it.knows(LIMITED)
+    assert not it.knows(RateLimitedError("slow down"))
+    it.failed(DOWN, 0)
+    assert not it.knows(objection)
+    it.spoke()
+    assert not it.knows(DOWN)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from kugel_bridge.kugelaudio.frames import WordTiming, WordTimings
 from kugel_bridge.kugelaudio.messages import Settings, SpeechRequest, Usage
 from kugel_bridge.kugelaudio.turn import Turn, TurnConfig
 from kugel_bridge.model.errors import ProtocolError
+from kugel_bridge.model.report import SourceKind
 
 COST = Usage(audio_s=0.5, characters=6, cost_cents=0.25, currency="eur", model_id="kugel-3.5")
 CONFIG = TurnConfig(SpeechRequest("", "en", 1))
@@ -26,27 +28,27 @@ def read(frame: str) -> dict[str, Any]:
 def spoken(turn: Turn, *costs: Usage, fallbacks: tuple[str, ...] = ()) -> None:
     """Take the turn through one chunk for each cost."""
     for cost, fallback in zip(costs, fallbacks or [""] * len(costs), strict=True):
-        turn.start("Hello.")
+        turn.start("Hello.", cost.characters)
+        turn.spoken_by(SourceKind.LOCAL if fallback else SourceKind.CLOUD, fallback)
         turn.audio(bytes(4))
-        source = "local" if fallback else "cloud"
-        turn.complete(cost, gen_ms=1.0, source=source, fallback=fallback)
+        turn.complete(cost, gen_ms=1.0)
 
 
 def test_frames_are_numbered_in_the_turn_and_belong_to_their_chunk() -> None:
     turn = Turn(CONFIG)
-    turn.characters = 12
     words = WordTimings((WordTiming("Bye", 0, 10, 0, 3),))
+    turn.spoken_by(SourceKind.LOCAL)
     frames = [
         read(frame)
         for frame in (
-            turn.start("Hello."),
+            turn.start("Hello.", 7),
             turn.audio(bytes(4)),
             turn.audio(bytes(6)),
-            turn.complete(COST, gen_ms=12.34, source="local"),
-            turn.start("Bye."),
+            turn.complete(COST, gen_ms=12.34),
+            turn.start("Bye.", 4),
             turn.audio(bytes(2)),
             turn.words(words),
-            turn.complete(COST, gen_ms=1.0, source="local"),
+            turn.complete(COST, gen_ms=1.0),
             turn.finish(),
             turn.close(),
         )
@@ -69,7 +71,7 @@ def test_frames_are_numbered_in_the_turn_and_belong_to_their_chunk() -> None:
     assert frames[9] == {"session_closed": True, "source": "local"} | totals | {
         "usage": {
             "audio_seconds": 1.0,
-            "characters": 12,
+            "characters": 11,
             "cost_cents": 0.5,
             "currency": "eur",
             "model_id": "kugel-3.5",
@@ -88,7 +90,7 @@ def test_one_unknown_cost_makes_the_bill_unknown() -> None:
 
 def test_a_turn_without_sound_has_zeros_and_no_bill() -> None:
     turn = Turn(CONFIG)
-    assert read(turn.finish())["total_audio_seconds"] == 0
+    assert '"total_audio_seconds":0.0' in turn.finish()
     assert read(turn.close()) == {
         "session_closed": True,
         "total_audio_seconds": 0,
@@ -109,16 +111,16 @@ def test_the_turn_tells_of_a_fallback_in_any_of_its_chunks() -> None:
 
 def test_the_sound_is_said_to_be_what_was_configured() -> None:
     turn = Turn(TurnConfig(SpeechRequest("", "en", 1, output_format="ulaw_8000")))
-    turn.start("Hello.")
+    turn.start("Hello.", 6)
     frame = read(turn.audio(bytes(4)))
     assert (frame["enc"], frame["sr"], frame["samples"]) == ("mulaw", 8_000, 4)
 
 
 STEPS: list[Callable[[Turn], object]] = [
-    lambda turn: turn.start("Hello."),
+    lambda turn: turn.start("Hello.", 6),
     lambda turn: turn.audio(bytes(2)),
     lambda turn: turn.words(WordTimings(())),
-    lambda turn: turn.complete(COST, gen_ms=1.0, source="local"),
+    lambda turn: turn.complete(COST, gen_ms=1.0),
     lambda turn: turn.finish(),
     lambda turn: turn.close(),
     lambda turn: turn.refuse(GENERATION_FAILED),
@@ -180,3 +182,35 @@ def test_all_six_settings_are_told_also_those_that_are_not_set() -> None:
         "language": "en",
         "normalize": True,
     }
+
+
+def test_only_what_was_heard_is_on_the_bill() -> None:
+    turn = Turn(CONFIG)
+    turn.characters = 7_000
+    assert turn.usage is None
+    turn.start("Hello there.", 13)
+    turn.spoken_by(SourceKind.CLOUD)
+    assert turn.usage is None
+    turn.audio(bytes(2 * 24_000))
+    assert turn.usage == Usage(1.0, 13, model_id="kugel-3.5")
+    turn.complete(COST, gen_ms=1.0)
+    assert turn.usage == dataclasses.replace(COST, characters=13)
+    turn.start("This is never heard.", 20)
+    assert turn.usage == dataclasses.replace(COST, characters=13)
+
+
+def test_sound_that_broke_off_costs_nothing_where_all_of_it_would() -> None:
+    turn = Turn(CONFIG)
+    turn.start("Hello there.", 12)
+    turn.spoken_by(SourceKind.LOCAL)
+    turn.audio(bytes(2 * 24_000))
+    assert turn.usage == Usage(1.0, 12, 0.0, "eur", "kugel-3.5")
+
+
+def test_characters_without_a_sound_are_billed_with_those_that_have_one() -> None:
+    turn = Turn(CONFIG)
+    turn.pass_over(3)
+    assert turn.usage is None
+    spoken(turn, COST)
+    turn.pass_over(2)
+    assert turn.usage == dataclasses.replace(COST, characters=COST.characters + 5)

@@ -50,6 +50,10 @@ def test_what_was_written_is_read_back(values: dict[str, object]) -> None:
         '{"a": ' + "9" * 10_000 + "}",
         b"\xff\xfe\x00",
         b'{"a": "\xff"}',
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": 1}'.encode("utf-16"),
+        '{"a": 1}'.encode("utf-16-le"),
+        '{"a": 1}'.encode("utf-32"),
         "<html>502 Bad Gateway</html>",
     ],
 )
