@@ -7,12 +7,13 @@ import contextlib
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kugel_bridge.app import news, parts
 from kugel_bridge.app.gateway import Upstream, shared_gateway
+from kugel_bridge.app.recordings import Recordings
 from kugel_bridge.app.texts import phrases_of, utterances_of
 from kugel_bridge.app.verbs import Verbs
 from kugel_bridge.app.vigil import Vigil
@@ -28,6 +29,7 @@ from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.model.status import CloudStatus
 from kugel_bridge.model.utterance import Utterance
 from kugel_bridge.mqtt.link import MqttLink
+from kugel_bridge.mqtt.refusal import RefusedAnnouncementError
 from kugel_bridge.ops import logs
 from kugel_bridge.queue.policy import Entry, WaitingList
 from kugel_bridge.queue.store import QueueStore
@@ -69,8 +71,8 @@ class Bridge:
         self._on_standing = on_standing
         self._listeners = listeners
         self._began_s = clock.now().monotonic_s
-        self._cloud_status = CloudStatus.OFF
-        self._last: Report | None = None
+        self._cloud_status = CloudStatus.UNREACHABLE if settings.cloud.enabled else CloudStatus.OFF
+        self._last: dict[str, Any] | None = None
         self._state_timer: asyncio.TimerHandle | None = None
         self._state_changed = False
         self._counts: dict[str, int] = {}
@@ -78,12 +80,14 @@ class Bridge:
         rules = parts.level_rules(settings)
         self._switches = Switches(language=settings.cloud.language)
         self._alerts = parts.alert_book(settings)
+        self._recordings = Recordings(self._alerts)
         self._delivery = parts.delivery(settings)
         self._cache = parts.phrase_cache(settings)
         self._cloud = parts.cloud_client(settings, self._cloud_changed, self._used)
         self._cloud_source = parts.cloud_source(settings, self._cloud)
         flights = Flights()
-        self._ladder = parts.ladder(settings, self._cache, self._cloud_source, flights)
+        self._local = parts.local_rung(settings)
+        self._ladder = parts.ladder(settings, self._cache, self._cloud_source, flights, self._local)
         self._store = QueueStore(settings.queue.path, clock, on_found=self._take_up)
         self._keeping = Keeping(self._store, clock)
         self._zones = [
@@ -134,8 +138,9 @@ class Bridge:
             alerts=self._alerts,
             make_catalogue=lambda: parts.catalogue(settings),
             utterances=self._utterances,
+            load_alerts=self._recordings.read,
             health=self.health,
-            trouble=self.unwell,
+            trouble=lambda: self.unwell() or self._recordings.problem,
         )
         self._verbs = self._controls.verbs() | asked.by_name()
         self._vigil = Vigil(self._store, list(self._conductors.values()))
@@ -151,6 +156,7 @@ class Bridge:
             on_alert=lambda _, announcement, ack: self._take(announcement, ack),
             on_set=self._controls.set,
             on_request=self._request,
+            on_rejected=self._refused,
             on_up=self._broker_came,
             on_down=lambda _: self._on_standing(self.standing()),
         )
@@ -169,6 +175,7 @@ class Bridge:
                 resources.push_async_callback(self._cache.close)
             if self._store.set_aside:
                 logger.error("%s", self._store.set_aside)
+            await self._recordings.read()
             self._take_up(self._store.entries())
             async with asyncio.TaskGroup() as outer:
                 for zone in self._zones:
@@ -196,6 +203,8 @@ class Bridge:
                             async with asyncio.timeout(READY_WITHOUT_BROKER_S):
                                 await self._connected.wait()
                         ready()
+                        if self._local is not None:
+                            self._local.load_aside()
                 finally:
                     # What was not heard is on disk before the broker is told goodbye.
                     waiting = [list(c.waiting) for c in self._conductors.values()]
@@ -224,8 +233,7 @@ class Bridge:
         """Fetch the sound of alerts and of the phrase file ahead of need, in the background."""
         if self._cache is None or self._cloud_source is None:
             return
-        texts = [text for _, text in self._alerts.texts(self._switches.language)]
-        pinned = [u for text in texts for u in self._utterances(text, {})]
+        alerts = [text for _, text in self._alerts.texts(self._switches.language)]
         file = self._settings.cache.warm
         phrases: list[str] = []
         if file is not None:
@@ -233,12 +241,8 @@ class Bridge:
                 phrases = phrases_of(file)
             except StorageError as error:
                 logger.warning("cache.warm: %s", error)
-        wanted: list[Utterance] = []
-        for text in phrases:
-            try:
-                wanted += self._utterances(text, {})
-            except RejectedError as error:
-                logger.warning("cache.warm: %s: %s", file, error)
+        pinned = self._spoken_of(alerts, "alerts")
+        wanted = self._spoken_of(phrases, f"cache.warm: {file}")
         if not pinned and not wanted:
             return
         await self._connected.wait()
@@ -251,8 +255,21 @@ class Bridge:
                     len(report.failed) + report.left,
                     report.failed[0][1] if report.failed else "the cloud cannot be used",
                 )
-        for utterance in pinned:
-            await self._cache.pin(self._cloud_source.key(utterance).digest)
+        try:
+            for utterance in pinned:
+                await self._cache.pin(self._cloud_source.key(utterance).digest)
+        except StorageError as error:
+            logger.warning("alerts: they are not kept for good in the cache: %s", error)
+
+    def _spoken_of(self, texts: Iterable[str], where: str) -> list[Utterance]:
+        """What there is to say of the texts; where nothing is left, that is told."""
+        found: list[Utterance] = []
+        for text in texts:
+            try:
+                found += self._utterances(text, {})
+            except RejectedError as error:
+                logger.warning("%s: %s", where, error)
+        return found
 
     # --- what comes in ----------------------------------------------------------------------
 
@@ -261,8 +278,8 @@ class Bridge:
         self._take(announcement, lambda: None)
 
     def _take(self, announcement: Announcement, ack: Callable[[], None]) -> None:
-        self._controls.remember(announcement)
-        self._intake.accept(announcement, ack)
+        if self._intake.accept(announcement, ack):
+            self._controls.remember(announcement)
 
     async def _request(self, verb: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         carry_out = self._verbs.get(verb)
@@ -290,14 +307,22 @@ class Bridge:
             report.announcement.id,
             report.zone,
             report.event,
-            report.reason or report.source or "",
+            ", ".join(filter(None, (report.source, report.reason))),
         )
         self._counts[report.event.value] = self._counts.get(report.event.value, 0) + 1
         if report.is_outcome:
-            self._last = report
+            self._last = news.last_outcome(report)
+            self._intake.ended(report)
         self._link.publish_report(report)
         for listener in self._listeners:
             listener(report)
+        self.changed()
+
+    def _refused(self, refusal: RefusedAnnouncementError) -> None:
+        """What could not even be read counts as well."""
+        rejected = Outcome.REJECTED.value
+        self._counts[rejected] = self._counts.get(rejected, 0) + 1
+        self._last = news.last_refusal(refusal, self._settings.default_zone)
         self.changed()
 
     def _answer(self, report: Report) -> None:
@@ -358,7 +383,7 @@ class Bridge:
             "queue": {"waiting": waiting - deferred, "deferred": deferred},
             "cloud": self._cloud_status,
             "audio": news.worst([c.zone.audio for c in conductors]),
-            "last": news.last_outcome(self._last) if self._last else None,
+            "last": self._last,
         }
 
     def health(self) -> dict[str, Any]:
@@ -381,6 +406,7 @@ class Bridge:
                 "unacknowledged": self._keeping.unsafe,
             },
             "cache": {"problem": self._cache.problem if self._cache else "off"},
+            "alerts": {"problems": dict(self._alerts.problems)},
             **news.process_figures(),
         }
 
@@ -402,11 +428,17 @@ class Bridge:
         return self._vigil.trouble
 
     def _broker_came(self) -> None:
+        if not self._link.connection.is_session_kept:
+            self._intake.forget_deliveries()
         self._connected.set()
+        self._link.publish_health(self.health())
         self._on_standing(self.standing())
 
     async def _tell_health(self) -> None:
         while True:
-            self._link.publish_health(self.health())
+            if self._link.connection.connected:
+                # Otherwise it would be old when the broker comes; then it is told anew.
+                self._link.publish_health(self.health())
             self._on_standing(self.standing())
             await asyncio.sleep(HEALTH_EVERY_S)
+            await self._recordings.read()

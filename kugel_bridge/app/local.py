@@ -11,7 +11,7 @@ from typing import Any
 
 from kugel_bridge.app import parts
 from kugel_bridge.app.verbs import explained
-from kugel_bridge.conductor.intake import check_names
+from kugel_bridge.conductor.intake import with_names
 from kugel_bridge.conductor.performance import Performance
 from kugel_bridge.conductor.script import Words, script_of
 from kugel_bridge.model.announcement import ALL_ZONES, Announcement, CachePolicy, OfflineRule
@@ -76,7 +76,7 @@ async def speak_locally(settings: Settings, payload: bytes) -> dict[str, Any]:
         announcement=announcement,
         zone=name,
         at=_CLOCK.now(),
-        reason=reason,
+        reason=reason or performance.reason,
         source=performance.source,
         first_sound_ms=round((first_s[0] - since_s) * 1000) if first_s else None,
         duration_ms=round(zone.player.last.heard_s * 1000),
@@ -111,14 +111,14 @@ def checked_announcement(settings: Settings, payload: bytes) -> Announcement:
     )
     if announcement is None:
         raise RejectedError("nothing to say")
-    language = announcement.language or settings.cloud.language
-    check_names(announcement, parts.alert_book(settings), language)
-    return announcement
+    return with_names(announcement, parts.alert_book(settings), lambda: settings.cloud.language)
 
 
 def _cues(settings: Settings, announcement: Announcement, chime: str | None) -> Any:
     usual = parts.delivery(settings, chime=chime)
-    return script_of(announcement, usual, parts.alert_book(settings))
+    alerts = parts.alert_book(settings)
+    alerts.load()
+    return script_of(announcement, usual, alerts)
 
 
 @contextlib.asynccontextmanager

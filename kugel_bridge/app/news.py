@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kugel_bridge import __version__
-from kugel_bridge.model.report import Report
+from kugel_bridge.model.report import Outcome, Report
 from kugel_bridge.model.status import AudioStatus, PlayState
+from kugel_bridge.mqtt.refusal import RefusedAnnouncementError
 
 if TYPE_CHECKING:  # checked in a child process, see settings/plain.py
     from kugel_bridge.settings.tree import Settings
@@ -42,6 +43,17 @@ def last_outcome(report: Report) -> dict[str, Any]:
         "first_sound_ms": report.first_sound_ms,
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def last_refusal(refusal: RefusedAnnouncementError, default_zone: str) -> dict[str, Any]:
+    """The same for what could not even be read."""
+    return {
+        "id": refusal.id,
+        "outcome": Outcome.REJECTED.value,
+        "zone": ",".join(refusal.zones) or default_zone,
+        "text": refusal.text,
+        "reason": str(refusal),
+    }
 
 
 def info(settings: Settings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kugel_bridge.app.rung import LocalRung
 from kugel_bridge.audio.chime import DEFAULT_CHIME
 from kugel_bridge.audio.sink import AudioSink
 from kugel_bridge.conductor.rules import LevelRule
@@ -29,7 +30,6 @@ from kugel_bridge.zones.zone import Zone
 
 # What is configured away is not loaded: see the functions below, and benchmarks/README.md.
 if TYPE_CHECKING:
-    from kugel_bridge.gateway.engine import Engine
     from kugel_bridge.gateway.server import GatewayServer
     from kugel_bridge.gateway.upstream import UpstreamEngine
     from kugel_bridge.gateway.voices import LocalVoice
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kugel_bridge.kugelaudio.rest import Catalogue
     from kugel_bridge.settings.doors import Gateway as GatewaySettings
     from kugel_bridge.settings.house import Zone as ZoneSettings
+    from kugel_bridge.settings.machine import Local as LocalSettings
     from kugel_bridge.settings.tree import Settings
     from kugel_bridge.speech.cloud import CloudSource
 
@@ -78,7 +79,7 @@ def zone_for(
         lead_in_s=settings.lead_in_ms / 1000,
         tail_s=settings.tail_ms / 1000,
         keep_open_s=settings.keep_open_s,
-        chime=settings.chime,
+        chime=settings.chime or None,
         on_change=on_change,
         head_start_s=head_start_s,
     )
@@ -140,13 +141,7 @@ def cloud_source(settings: Settings, client: SpeechClient | None) -> CloudSource
     from kugel_bridge.speech.cloud import CloudSource
 
     cloud = settings.cloud
-    return CloudSource(
-        client,
-        voice=cloud.voice,
-        model=cloud.model,
-        speed=cloud.speed,
-        origin=_origin(settings),
-    )
+    return CloudSource(client, voice=cloud.voice, model=cloud.model, origin=_origin(settings))
 
 
 def _origin(settings: Settings) -> str:
@@ -156,11 +151,15 @@ def _origin(settings: Settings) -> str:
     return settings.cloud.base_url or ORIGIN
 
 
-def local_source(settings: Settings) -> SpeechSource | None:
+def local_rung(settings: Settings) -> LocalRung | None:
     """The local engine; None when it is switched off."""
     local = settings.local
     if local.engine == "none":
         return None
+    return LocalRung(lambda: _engine(local))
+
+
+def _engine(local: LocalSettings) -> SpeechSource:
     if local.engine == "espeak-ng":
         from kugel_bridge.speech.espeak import EspeakSource
 
@@ -180,9 +179,14 @@ def ladder(
     cache: PhraseCache | None,
     cloud: CloudSource | None,
     flights: Flights | None = None,
+    local: LocalRung | None = None,
 ) -> Ladder:
-    """The rungs that are configured; `flights` may be shared with a gateway."""
-    return Ladder(cache=cache, cloud=cloud, local=local_source(settings), flights=flights)
+    """The rungs that are configured; `flights` may be shared with a gateway.
+
+    `local` is the local engine, if somebody else has to know it too.
+    """
+    local = local or local_rung(settings)
+    return Ladder(cache=cache, cloud=cloud, local=local, flights=flights)
 
 
 def check_upstream(settings: Settings, host: str | None = None, port: int | None = None) -> None:
@@ -198,14 +202,19 @@ def upstream_engine(
 ) -> UpstreamEngine:
     """The service as the engine of a gateway."""
     from kugel_bridge.gateway.catalogue_book import CatalogueBook
+    from kugel_bridge.gateway.chain import Chain, GuardedLists
     from kugel_bridge.gateway.local import LocalEngine
     from kugel_bridge.gateway.upstream import UpstreamEngine
 
     cloud, gateway = settings.cloud, settings.gateway
     may_fall_back = gateway.fallback and settings.local.engine != "none"
+    lists = catalogue(settings)
+    chain = Chain(lists)
+    client.vet_with(chain.vet)
     return UpstreamEngine(
         client,
-        CatalogueBook(catalogue(settings)),
+        CatalogueBook(GuardedLists(lists, chain)),
+        chain=chain,
         flights=flights,
         cache=cache,
         origin=_origin(settings),
@@ -220,7 +229,7 @@ def gateway_server(
     settings: Settings,
     host: str | None = None,
     port: int | None = None,
-    engine: Engine | None = None,
+    engine: UpstreamEngine | None = None,
 ) -> GatewayServer:
     """The server that speaks the API, with the local engine if none is given.
 
@@ -249,6 +258,7 @@ def gateway_server(
         open_to_all=gateway.open_to_all,
         max_characters=gateway.characters_per_request,
         faults=() if gateway.faults else None,
+        chain=None if engine is None else engine.chain,
     )
 
 
@@ -259,13 +269,19 @@ def _line_up(gateway: GatewaySettings) -> tuple[LocalVoice, ...]:
 
 
 def alert_book(settings: Settings) -> AlertBook:
-    """The stored alerts."""
+    """The stored alerts; raises ConfigurationError for one that has nothing to say."""
     alerts = {}
     for name, alert in settings.alerts.named.items():
         given = alert.text or {}
         texts = {"": given} if isinstance(given, str) else given
         clean = cleaner(settings)
         ready = {key: clean(text, key or None) for key, text in texts.items()}
+        for key, text in texts.items():
+            if not ready[key]:
+                raise ConfigurationError(
+                    f"alerts.{name}.text{key and '.' + key}: nothing is left to say of {text!r}; "
+                    "give it words"
+                )
         alerts[name] = Alert(ready, alert.file)
     return AlertBook(alerts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # without a cloud they are not loaded
 MAX_WARMED = 500
 """Phrases of one `cache/warm` request."""
 USAGE_DAYS = 31
+_PHRASE = ("text", "value", "language", "voice")
 
 
 class Verbs:
@@ -38,27 +39,29 @@ class Verbs:
         alerts: AlertBook,
         make_catalogue: Callable[[], Catalogue],
         utterances: Callable[[str, Arguments], list[Utterance]],
+        load_alerts: Callable[[], Awaitable[None]],
         health: Callable[[], Mapping[str, Any]],
         trouble: Callable[[], str],
     ) -> None:
+        """`load_alerts` reads their recordings again where that failed, `trouble` what is wrong."""
         self._store, self._ladder, self._alerts = store, ladder, alerts
         self._cache, self._cloud = cache, cloud
         self._make_catalogue, self._utterances = make_catalogue, utterances
-        self._health, self._trouble = health, trouble
+        self._load_alerts, self._health, self._trouble = load_alerts, health, trouble
 
     def by_name(self) -> dict[str, Verb]:
         """All verbs, by name."""
         return {
-            "history": self._history,
-            "voices": self._voices,
-            "usage": self._usage,
-            "cache/stats": self._cache_stats,
-            "cache/warm": self._cache_warm,
-            "cache/purge": self._cache_purge,
-            "cache/pin": self._cache_pin,
-            "alerts/check": self._alerts_check,
-            "health_check": self._health_check,
-            "explain": self._explain,
+            "history": Verb(self._history, ("limit",)),
+            "voices": Verb(self._voices, ("language", "value")),
+            "usage": Verb(self._usage),
+            "cache/stats": Verb(self._cache_stats),
+            "cache/warm": Verb(self._cache_warm, ("phrases", "values", *_PHRASE)),
+            "cache/purge": Verb(self._cache_purge, (*_PHRASE, "pinned")),
+            "cache/pin": Verb(self._cache_pin, (*_PHRASE, "pinned")),
+            "alerts/check": Verb(self._alerts_check),
+            "health_check": Verb(self._health_check),
+            "explain": Verb(self._explain, _PHRASE),
         }
 
     async def _history(self, arguments: Arguments) -> Answer:
@@ -67,9 +70,7 @@ class Verbs:
         }
 
     async def _voices(self, arguments: Arguments) -> Answer:
-        language = arguments.get("language") or arguments.get("value")
-        if language is not None and not isinstance(language, str):
-            raise RejectedError(f"language is {language!r}; give a code as de")
+        language = arguments.get("language", arguments.get("value"))
         voices = await self._make_catalogue().voices(language)
         return {"voices": [dataclasses.asdict(voice) for voice in voices]}
 
@@ -82,7 +83,8 @@ class Verbs:
 
     async def _cache_warm(self, arguments: Arguments) -> Answer:
         self._need_cache()
-        texts = arguments.get("phrases", arguments.get("text", arguments.get("value")))
+        given = (arguments.get(name) for name in ("phrases", "values", "text", "value"))
+        texts = next((texts for texts in given if texts is not None), None)
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not all(isinstance(t, str) and t for t in texts):
             raise RejectedError(f"phrases is {texts!r}; give a list of texts")
@@ -94,33 +96,30 @@ class Verbs:
 
     async def _cache_purge(self, arguments: Arguments) -> Answer:
         cache = self._need_cache()
-        if unknown := sorted(arguments.keys() - {"text", "value", "language", "voice", "pinned"}):
-            # What was meant cannot be told, and what is gone has to be paid for again.
-            raise RejectedError(f"{', '.join(unknown)}: give a text, or nothing for every phrase")
         text = arguments.get("text", arguments.get("value"))
         if text is not None:
-            if not isinstance(text, str) or not text.strip():
+            if not text.strip():
                 raise RejectedError(f"text is {text!r}; give the phrase, or nothing for every one")
             gone = [await cache.purge(d) for d in self._digests(text, arguments)]
             return {"purged": sum(gone)}
-        return {"purged": await cache.purge(pinned=arguments.get("pinned") is True)}
+        return {"purged": await cache.purge(pinned=arguments.get("pinned", False))}
 
     async def _cache_pin(self, arguments: Arguments) -> Answer:
         cache = self._need_cache()
         text = arguments.get("text", arguments.get("value"))
-        if not isinstance(text, str) or not text:
+        if not text:
             raise RejectedError("name the phrase: text")
         digests = self._digests(text, arguments)
-        if arguments.get("pinned") is False:
-            done = [await cache.unpin(digest) for digest in digests]
-        else:
-            done = [await cache.pin(digest) for digest in digests]
+        pinned: bool = arguments.get("pinned", True)
+        change = cache.pin if pinned else cache.unpin
+        done = [await change(digest) for digest in digests]
         if not all(done):
             raise RejectedError(f"{text[:80]!r} is not in the cache; warm it first")
-        return {"pinned": arguments.get("pinned") is not False, "phrases": len(done)}
+        return {"pinned": pinned, "phrases": len(done)}
 
     async def _alerts_check(self, arguments: Arguments) -> Answer:
-        troubles = {t.name: t.problem for t in self._alerts.troubles()}
+        await self._load_alerts()
+        troubles = self._alerts.problems
         rows = []
         for name in self._alerts.names:
             row: Answer = {"name": name, "ready": name not in troubles}
@@ -135,7 +134,7 @@ class Verbs:
 
     async def _explain(self, arguments: Arguments) -> Answer:
         text = arguments.get("text", arguments.get("value"))
-        if not isinstance(text, str) or not text.strip():
+        if not text or not text.strip():
             raise RejectedError("name the text to explain: text")
         return {"parts": await explained(self._ladder, self._utterances(text, arguments))}
 

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(show)
     verbs.add_parser(
-        "stats", json=True, help="how full it is, hits and misses, over its whole life"
+        "stats", json=True, help="how full it is, hits and misses, and since when they are counted"
     )
     warm = verbs.add_parser(
         "warm",
@@ -177,6 +177,7 @@ async def _stats(cache: PhraseCache, settings: Settings, arguments: argparse.Nam
             "misses": stats.misses,
             "phrases written": stats.phrases_written,
             "bytes written": f"{stats.bytes_written / 1e6:.1f} MB",
+            "counted since": stats.counted_since,
             "folder": settings.cache.dir,
         }
         print("\n".join(facts(told)))

@@ -31,6 +31,8 @@ class Command:
     """Whether it prints a result, and so takes --json."""
     service: bool = False
     """Whether a service manager runs it: a configuration error must not be retried."""
+    instead: str = ""
+    """What works today, for one that is not supported yet."""
 
     def load(self) -> CommandModule:
         """The module that does it."""
@@ -53,9 +55,24 @@ COMMANDS: tuple[Command, ...] = (
     Command("cache", "list, warm, pin and purge stored phrases", "cache", json=True),
     Command("queue", "list and clear what still has to be said", "queue", json=True),
     Command("config", "show, check and write the configuration", "config", json=True),
-    Command("doctor", "check everything, with a fix for each fault", json=True),
-    Command("usage", "what the cloud has counted", json=True),
-    Command("alerts", "list, play and check stored alerts", json=True),
+    Command(
+        "doctor",
+        "check everything, with a fix for each fault",
+        json=True,
+        instead="`kugel-bridge config check` finds mistakes in the configuration",
+    ),
+    Command(
+        "usage",
+        "what the cloud has counted",
+        json=True,
+        instead="ask the bridge over MQTT: <base>/<device>/request/usage",
+    ),
+    Command(
+        "alerts",
+        "list, play and check stored alerts",
+        json=True,
+        instead="ask the bridge over MQTT: <base>/<device>/request/alerts/check",
+    ),
 )
 
 

@@ -73,7 +73,7 @@ def _show(configuration: Configuration, *, as_json: bool) -> None:
         origin = configuration.origin(path)
         # TOML has no null: what is not set can only be a comment.
         line = f"{toml_key(path[-1])} = {toml_value(_visible(path, value))}"
-        line = f"# {path[-1]} is not set" if _is_unset(path, value) else line
+        line = f"# {path[-1]} is not set" if value is None else line
         print(f"{line.ljust(_ORIGIN_COLUMN)}  # {origin}")
     for warning in configuration.warnings:
         print(f"{_program()}: {warning}", file=sys.stderr)
@@ -95,11 +95,7 @@ def _visible(path: tuple[str, ...], value: Any) -> Any:
         return MASK
     if path == ("gateway", "keys"):
         return [MASK for _ in value]
-    return False if path[-1] == "chime" and value is None else value
-
-
-def _is_unset(path: tuple[str, ...], value: Any) -> bool:
-    return value is None and path[-1] != "chime"
+    return value
 
 
 def _check(chosen: Path | None, *, as_json: bool) -> int:

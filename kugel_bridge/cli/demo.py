@@ -26,8 +26,8 @@ from kugel_bridge.cli.broker import (
     embedded_broker,
     free_port,
 )
-from kugel_bridge.cli.parser import EXIT_NO, EXIT_OK
-from kugel_bridge.cli.run import bridge_error_in
+from kugel_bridge.cli.parser import EXIT_INTERRUPTED, EXIT_NO, EXIT_OK
+from kugel_bridge.cli.service import bridge_error_in
 from kugel_bridge.cli.table import print_json
 from kugel_bridge.cli.talk import Talk
 from kugel_bridge.cli.timeline import Timeline
@@ -35,6 +35,7 @@ from kugel_bridge.model.errors import ConfigurationError, TooSlowError
 from kugel_bridge.model.report import Outcome, Report, Step
 from kugel_bridge.mqtt.events import report_payload
 from kugel_bridge.ops import logs
+from kugel_bridge.settings.load import load
 from kugel_bridge.settings.tree import Settings
 
 DEVICE = "demo"
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "It starts a broker, a gateway with the local engine in the cloud's place, and the\n"
         "bridge, all on loopback, and speaks. Without a sound card it writes a WAV file.\n"
+        "Of a file given with --config it takes [local] and [words]; the rest is its own.\n"
         "examples:\n"
         "  kugel-bridge demo\n"
         '  kugel-bridge demo --text "Dinner is ready" --wav dinner.wav --exit'
@@ -78,10 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.wav = Path(WAV_NAME)
     if arguments.wav is not None:
         _check_writable(arguments.wav)
+    given = Settings() if arguments.config is None else load(arguments.config).settings
     for text in arguments.text or ():
-        checked_announcement(Settings(), json.dumps({"text": text}).encode())
+        checked_announcement(given, json.dumps({"text": text}).encode())
     with tempfile.TemporaryDirectory(prefix="kugel-bridge-demo-") as directory:
-        return asyncio.run(_demonstrate(arguments, Path(directory)))
+        return asyncio.run(_demonstrate(arguments, Path(directory), given))
 
 
 def _check_writable(wav: Path) -> None:
@@ -103,27 +106,24 @@ class _House:
     reports: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
 
 
-async def _demonstrate(arguments: argparse.Namespace, directory: Path) -> int:
-    loop, me = asyncio.get_running_loop(), asyncio.current_task()
-    assert me is not None
+async def _demonstrate(arguments: argparse.Namespace, directory: Path, given: Settings) -> int:
+    _end_on_signals()
     show = (lambda *_: None) if arguments.json else print
+    performed: list[Report] | None = None
     try:
-        async with _house(arguments.wav, directory, arguments.broker) as house:
+        async with _house(arguments.wav, directory, arguments.broker, given) as house:
             show(_heading(house, arguments.wav))
             performed = await _perform(house, arguments.text or [], show)
             if arguments.json:
                 print_json([_plain(report) for report in performed])
             show(_where(arguments.wav))
-            show(_to_try(house))
             if not arguments.exit:
-                stopped = asyncio.Event()
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    loop.add_signal_handler(number, stopped.set)
+                show(_to_try(house))
                 show("\nIt stays up; Ctrl-C ends it.")
-                async with asyncio.TaskGroup() as tasks:
-                    watching = tasks.create_task(_watch(house, show))
-                    await stopped.wait()
-                    watching.cancel()
+                await _watch(house, show)
+    except asyncio.CancelledError:
+        if performed is None:
+            return EXIT_INTERRUPTED
     except BaseExceptionGroup as group:
         if (error := bridge_error_in(group)) is not None:
             raise error from None
@@ -132,19 +132,37 @@ async def _demonstrate(arguments: argparse.Namespace, directory: Path) -> int:
     return EXIT_OK if ended and set(ended) == {Outcome.FINISHED} else EXIT_NO
 
 
+def _end_on_signals() -> None:
+    """Cancel this task when told to end: its broker would outlive a process that just ends."""
+    loop, me = asyncio.get_running_loop(), asyncio.current_task()
+    assert me is not None
+
+    def end() -> None:
+        if not me.cancelling():  # a second Ctrl-C must not cut the clearing up short
+            me.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            loop.add_signal_handler(number, end)
+
+
 @contextlib.asynccontextmanager
-async def _house(wav: Path | None, directory: Path, kind: str) -> AsyncIterator[_House]:
+async def _house(
+    wav: Path | None, directory: Path, kind: str, given: Settings
+) -> AsyncIterator[_House]:
     """Broker, gateway and bridge, up and connected."""
     port = free_port()
     async with embedded_broker(directory, port, kind) as broker:
         usage = str(directory / "usage.db")
-        served = Settings.model_validate({"gateway": {"port": free_port(), "usage_path": usage}})
+        served = Settings.model_validate(
+            {"gateway": {"port": free_port(), "usage_path": usage}, "local": given.local}
+        )
         gateway = parts.gateway_server(served)
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(gateway.run(), name="gateway")
             up = tasks.create_task(gateway.up())
             await asyncio.wait({serving, up}, return_when=asyncio.FIRST_COMPLETED)
-            settings = _settings(port, gateway.url, wav, directory)
+            settings = _settings(port, gateway.url, wav, directory, given)
             house = _House(settings, broker, gateway.url)
             ready = asyncio.Event()
             bridge = Bridge(settings, listeners=[house.reports.put_nowait])
@@ -158,7 +176,9 @@ async def _house(wav: Path | None, directory: Path, kind: str) -> AsyncIterator[
                 serving.cancel()
 
 
-def _settings(port: int, gateway_url: str, wav: Path | None, directory: Path) -> Settings:
+def _settings(
+    port: int, gateway_url: str, wav: Path | None, directory: Path, given: Settings
+) -> Settings:
     sink = "alsa:default" if wav is None else f"wav:{wav}"
     return Settings.model_validate(
         {
@@ -168,6 +188,8 @@ def _settings(port: int, gateway_url: str, wav: Path | None, directory: Path) ->
             "cache": {"dir": str(directory / "cache"), "max_mb": 64},
             "queue": {"path": str(directory / "queue.db")},
             "zones": {"main": {"sink": sink}},
+            "local": given.local,
+            "words": given.words,
         }
     )
 

@@ -8,7 +8,7 @@ import logging
 
 from kugel_bridge.app.gateway import lone_gateway
 from kugel_bridge.cli.parser import port
-from kugel_bridge.cli.run import until_signal
+from kugel_bridge.cli.service import until_signal
 from kugel_bridge.gateway.orders import KINDS, Order, parse
 from kugel_bridge.model.errors import ConfigurationError
 from kugel_bridge.ops import logs

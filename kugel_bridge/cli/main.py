@@ -51,7 +51,7 @@ def _dispatched(argv: list[str]) -> int:
     if entry is None:
         return _complain(_unknown(chosen.command), EXIT_WRONG)
     if not entry.module:
-        return _complain(f"{entry.name}: not yet supported", EXIT_WRONG)
+        return _complain(f"{entry.name}: not yet supported; {entry.instead}", EXIT_WRONG)
     try:
         module = entry.load()
         parser = CommandParser(

@@ -102,7 +102,7 @@ def _send(settings: Settings, arguments: argparse.Namespace, fields: dict[str, A
                 print(fields["id"])
             return EXIT_OK
         named = fields.get("zones", zones[:1])
-        expected = len(zones) if ALL_ZONES in named else len(set(named))
+        expected = set(zones) if ALL_ZONES in named else set(named)
         outcomes, is_complete = _awaited(talk, fields["id"], expected, arguments.timeout)
     code = _told(outcomes, arguments)
     if not is_complete:
@@ -116,13 +116,13 @@ def _send(settings: Settings, arguments: argparse.Namespace, fields: dict[str, A
 
 
 def _awaited(
-    talk: Talk, announcement_id: str, expected: int, timeout_s: float
+    talk: Talk, announcement_id: str, expected: set[str], timeout_s: float
 ) -> tuple[list[dict[str, Any]], bool]:
     """The outcomes, one for each zone, and whether they are all there."""
     outcomes: dict[str, dict[str, Any]] = {}
     reasons: dict[str, str] = {}
     end_s = time.monotonic() + timeout_s
-    while len(outcomes) < expected:
+    while len(outcomes) < len(expected):
         try:
             news = talk.news(announcement_id, end_s - time.monotonic())
         except TimeoutError:
@@ -136,7 +136,7 @@ def _awaited(
                 if reasons.get(zone) != reason:
                     reasons[zone] = reason
                     print(f"put off in {plain(zone)}: {plain(reason)}", file=sys.stderr)
-            case "rejected":  # it never reached the zones
+            case "rejected" if zone not in expected:  # all of them at once, before it got there
                 return [news], True
             case outcome if outcome in _OUTCOMES:
                 outcomes[zone] = news

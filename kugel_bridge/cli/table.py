@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -25,7 +26,9 @@ def facts(named: Mapping[str, object]) -> Iterator[str]:
 
 def print_json(value: Any, out: TextIO | None = None) -> None:
     """Print `value` as JSON, for programs and people; on standard output unless told otherwise."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str), file=out)
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    # JSON lets these pass, and to a terminal they are orders as ESC is.
+    print(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text), file=out)
 
 
 def plain(text: str) -> str:

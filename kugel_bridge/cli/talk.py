@@ -58,7 +58,7 @@ class Talk:
         self._granted: queue.Queue[Sequence[ReasonCode]] = queue.Queue()
         self._filters: list[str] = []
         self._said: bytes | None = None
-        self._lost_s = 0.0
+        self._lost_s: float | None = None
         self._is_welcome = False
         self._client: paho.Client | None = None
 
@@ -109,10 +109,12 @@ class Talk:
     def say(self, fields: Mapping[str, Any]) -> None:
         """Send an announcement; what becomes of it comes to `news`.
 
+        A `reply_to` of the caller's own takes the place of ours; the event is heard anyway.
+
         Raises RejectedError for one that is too large for any bridge.
         """
         self._listen(self._topics.event)
-        payload = json.dumps({**fields, "reply_to": self._reply}, ensure_ascii=False).encode()
+        payload = json.dumps({"reply_to": self._reply, **fields}, ensure_ascii=False).encode()
         if len(payload) > MAX_PAYLOAD_BYTES:
             # A broker may keep it back without a word.
             raise RejectedError(
@@ -140,8 +142,10 @@ class Talk:
                 continue
             if topic == self._topics.availability and news == {"state": "offline"}:
                 return {"event_type": "offline"}
-            # The outcome comes on both topics; access rules may hide either from us.
-            if isinstance(news, dict) and news.get("id") == announcement_id:
+            # The outcome comes on both topics; access rules may hide either from us. The first one
+            # is ours alone: there, a refusal that could not even read our id is for us.
+            is_ours = topic == self._reply
+            if isinstance(news, dict) and (is_ours or news.get("id") == announcement_id):
                 return news
 
     def request(self, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,18 +155,23 @@ class Talk:
         transaction = uuid.uuid4().hex
         payload = json.dumps({**arguments, "transaction": transaction}, ensure_ascii=False)
         self._publish(f"{self._root}/request/{verb}", payload.encode())
+        end_s = time.monotonic() + REQUEST_TIMEOUT_S
         while True:
             try:
-                answer = json.loads(self._receive(REQUEST_TIMEOUT_S, topic)[1])
+                answer = json.loads(self._receive(end_s - time.monotonic(), topic)[1])
             except TimeoutError as error:
                 raise ServiceUnavailableError(
                     f"the bridge did not answer {verb} within {REQUEST_TIMEOUT_S:g} s"
                 ) from error
-            if answer.get("transaction") == transaction:
+            except ValueError:
+                continue  # somebody else's
+            if isinstance(answer, dict) and answer.get("transaction") == transaction:
                 break
         if answer.get("status") != "ok":
             raise BridgeError(str(answer.get("error", "the bridge refused the request")))
-        data: dict[str, Any] = answer["data"]
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            raise BridgeError(f"the answer to {verb} cannot be read: it holds no data")
         return data
 
     # --- the connection -------------------------------------------------------------------
@@ -246,15 +255,20 @@ class Talk:
         self, client: paho.Client, _user: Any, _flags: Any, reason: ReasonCode, _properties: Any
     ) -> None:
         self._connected.put(reason)
-        if reason.is_failure or not self._filters:
+        if reason.is_failure:
+            return
+        lost_s, self._lost_s = self._lost_s, None
+        if not self._filters:
             return
         # Again, after a break: the broker has forgotten us, and what was said meanwhile is lost.
         client.subscribe([(name, 1) for name in self._filters])
-        if self._said is not None and time.monotonic() - self._lost_s < ASK_AGAIN_S:
+        is_known = lost_s is not None and time.monotonic() - lost_s < ASK_AGAIN_S
+        if self._said is not None and is_known:
             client.publish(f"{self._root}/say", self._said, qos=1)
 
     def _on_disconnect(self, client: paho.Client, *_: Any) -> None:
-        self._lost_s = time.monotonic()
+        if self._lost_s is None:  # what follows are tries to come back
+            self._lost_s = time.monotonic()
         self._connected.put(None)
         if not self._is_welcome:
             client.disconnect()  # or paho would try again by itself

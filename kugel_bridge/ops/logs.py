@@ -12,7 +12,6 @@ from typing import TextIO
 
 from kugel_bridge.ops.secrets import SecretFilter
 
-FORMATS = ("auto", "text", "json", "journal")
 _TALKATIVE = ("asyncio", "httpx", "httpcore", "websockets", "amqtt", "transitions", "uvicorn")
 """Libraries that log every step, some with whole URLs: only warnings unless at debug."""
 _SYSLOG_LEVELS = (

@@ -14,9 +14,10 @@ _SHORT = 6
 """Shorter secrets are masked as whole words only: "abc" must not eat the middle of a word."""
 
 # "api_key=x", "'token': 'x'", "Authorization: Bearer x", "X-API-Key: x", also inside reprs.
+# A comma parts a name from its value only where the name is in quotes; else it is a list of names.
 _NAMED = re.compile(
     r"""(?P<name>\b(?:x-)?(?:api[_-]?key|(?:access_|auth_)?token|password|authorization)\b)
-        (?P<between>["']?\s*[:=,]\s*(?:b?["'])?)
+        (?P<between>["']?\s*[:=]\s*(?:b?["'])?|["']\s*,\s*(?:b?["'])?)
         (?P<scheme>(?:bearer|basic)\s+)?
         (?P<secret>[^\s"'&,;)}\]]+)""",
     re.IGNORECASE | re.VERBOSE,

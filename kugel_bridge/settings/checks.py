@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kugel_bridge.gateway.voices import VoiceWishError, line_up
 from kugel_bridge.kugelaudio.hosts import is_same_server
 from kugel_bridge.model.errors import ConfigurationError
 from kugel_bridge.mqtt.topics import Topics
 from kugel_bridge.settings.not_yet import refusals
 from kugel_bridge.settings.problems import KeyPath, Problem, origin_of, shown
 from kugel_bridge.settings.sink import SinkKind
-from kugel_bridge.settings.sources import readable_by_others
+from kugel_bridge.settings.sources import missing_credentials, readable_by_others
 from kugel_bridge.settings.tree import Settings, leaves
 
 _NEEDED_FILES: tuple[KeyPath, ...] = (
@@ -54,8 +53,16 @@ def found_warnings(
     ]
     if secret and file is not None and readable_by_others(file):
         yield f"{file} holds {', '.join(secret)} and everybody may read it; run `chmod 600 {file}`"
+    if missing := missing_credentials():
+        yield (
+            f"$CREDENTIALS_DIRECTORY = {missing}: no such directory, so that no credential was "
+            "read; make it, or unset the variable"
+        )
     if settings.cloud.sends_key_in_clear:
         yield f"cloud.base_url = {settings.cloud.base_url}: the key crosses the network unencrypted"
+    for name, alert in settings.alerts.named.items():
+        if alert.file is not None and (remedy := _cannot_be_used(alert.file)):
+            yield f"alerts.{name}.file = {alert.file}: {remedy}; until then a tone takes its place"
     gateway = settings.gateway
     if gateway.enabled and gateway.open_to_all and not gateway.keys:
         yield f"gateway.open_to_all: everybody who reaches {gateway.host} may use it; set keys"
@@ -87,9 +94,10 @@ def _topic_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Itera
     try:
         Topics(mqtt.base_topic, device.id, device.groups, mqtt.extra_topics)
     except ConfigurationError as error:
-        key, _, remedy = str(error).partition(": ")
-        path = tuple(key.split(" ")[0].split("."))
-        yield Problem(path, "", remedy, origin_of(path, origins))
+        what, _, remedy = str(error).partition(": ")
+        key, _, value = what.partition(" = ")
+        path = tuple(key.split("."))
+        yield Problem(path, value, remedy, origin_of(path, origins))
 
 
 def _card_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
@@ -106,14 +114,18 @@ def _card_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterat
 
 
 def _voice_problems(settings: Settings, origins: Mapping[KeyPath, str]) -> Iterator[Problem]:
+    wishes, hidden = settings.gateway.wishes, settings.gateway.hidden_local_voices
+    if not wishes and not hidden:
+        return
+    from kugel_bridge.gateway.voices import VoiceWishError, line_up
+
     try:
-        line_up(settings.gateway.wishes, settings.gateway.hidden_local_voices)
+        line_up(wishes, hidden)
     except VoiceWishError as error:
         above = () if error.handle is None else ("voices", error.handle)
         path: KeyPath = tuple(filter(None, ("gateway", *above, error.key)))
-        value = (
-            settings.gateway.voices[error.handle].id if error.key == "id" and error.handle else None
-        )
+        entry = settings.gateway.voices.get(error.handle or "")
+        value = getattr(entry, error.key, None) if error.key else None
         text = "" if value is None else shown(path, value)
         yield Problem(path, text, str(error), origin_of(path, origins))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from kugel_bridge.gateway.voices import VoiceWish
 from kugel_bridge.kugelaudio.hosts import is_loopback
-from kugel_bridge.settings.places import usage_path
+from kugel_bridge.settings.places import queue_path, usage_path
 from kugel_bridge.settings.values import (
     AsList,
     FilePath,
@@ -19,8 +18,12 @@ from kugel_bridge.settings.values import (
     Topic,
     Whole,
     Words,
+    WrongKeyError,
 )
 from kugel_bridge.settings.voice import VoiceEntry
+
+if TYPE_CHECKING:
+    from kugel_bridge.gateway.voices import VoiceWish
 
 MQTT_PORT = 1883
 MQTT_TLS_PORT = 8883
@@ -81,13 +84,13 @@ class Mqtt(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Mqtt:
         if self.password is not None and self.username is None:
-            raise ValueError("has a password but no username; set mqtt.username")
+            raise WrongKeyError("password", "needs a username; set mqtt.username")
         for name in ("ca_file", "cert_file", "key_file"):
             # Else a person who gave certificates would talk in clear without knowing.
             if getattr(self, name) is not None and not self.tls:
-                raise ValueError(f"has {name} but tls is off; set mqtt.tls = true")
+                raise WrongKeyError(name, "needs tls; set mqtt.tls = true")
         if self.key_file is not None and self.cert_file is None:
-            raise ValueError("has key_file but no cert_file; set mqtt.cert_file")
+            raise WrongKeyError("key_file", "needs a certificate; set mqtt.cert_file")
         return self
 
 
@@ -100,6 +103,11 @@ def _gateway_keys(keys: list[SecretStr]) -> list[SecretStr]:
         # Clients put the key into a URL without encoding it (API reference, "Presenting the key").
         elif not re.fullmatch(r"[A-Za-z0-9_.~-]+", text):
             raise ValueError("has a key with other signs than A-Z a-z 0-9 - _ . ~")
+        elif found := re.match(r"eu-|us-|global-", text):
+            raise ValueError(
+                f"has a key that begins with {found[0]}, which clients take for a region and cut "
+                "off before they send it; choose another key"
+            )
     return keys
 
 
@@ -153,7 +161,7 @@ class Gateway(Section):
         default=10_000, description="Longest text of one request."
     )
     usage_path: FilePath = Field(
-        default_factory=usage_path,
+        default_factory=lambda: usage_path(queue_path()),
         description="Database of what each key has used; beside the queue's if not set.",
         examples=["/var/lib/kugel-bridge/usage.db"],
     )
@@ -165,6 +173,11 @@ class Gateway(Section):
     @property
     def wishes(self) -> tuple[VoiceWish, ...]:
         """`voices`, as the local engine's line-up takes them."""
+        if not self.voices:
+            return ()
+        # Few have voices of their own; the others do not wait for the catalogue to be loaded.
+        from kugel_bridge.gateway.voices import VoiceWish
+
         return tuple(
             VoiceWish(
                 handle=handle,
@@ -188,14 +201,16 @@ class Gateway(Section):
     @model_validator(mode="after")
     def _guarded(self) -> Gateway:
         if not self.keys and not self.open_to_all and not is_loopback(self.host):
-            raise ValueError(
-                f"would be open to everybody on {self.host}; set gateway.keys, "
-                'gateway.host = "127.0.0.1", or gateway.open_to_all = true if that is meant'
+            raise WrongKeyError(
+                "host",
+                "would be open to everybody; set gateway.keys, "
+                'gateway.host = "127.0.0.1", or gateway.open_to_all = true if that is meant',
             )
         if self.faults and not is_loopback(self.host):
-            raise ValueError(
+            raise WrongKeyError(
+                "faults",
                 f"would let others on {self.host} order faults; set gateway.faults = false, "
-                'or gateway.host = "127.0.0.1"'
+                'or gateway.host = "127.0.0.1"',
             )
         return self
 

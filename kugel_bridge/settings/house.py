@@ -28,6 +28,7 @@ from kugel_bridge.settings.values import (
     Seconds,
     Section,
     Slug,
+    WrongKeyError,
     check_slug,
 )
 
@@ -35,10 +36,9 @@ Sink = Annotated[
     SinkAddress,
     PlainValidator(parse_sink),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^((alsa|wav|snapcast):.+|null:?)$"}),
+    WithJsonSchema({"type": "string", "pattern": "^((alsa|wav):.+|null:?)$"}),
 ]
 """A `SinkAddress`, written as a string in the configuration."""
-ALWAYS_OPEN = -1.0
 
 
 def _chime(value: Any) -> Any:
@@ -49,9 +49,15 @@ def _chime(value: Any) -> Any:
     if isinstance(value, str) and value.strip().lower() in ("true", "on", "yes", "1"):
         value = True
     if isinstance(value, bool):
-        return DEFAULT_CHIME if value else None
+        return DEFAULT_CHIME if value else False
     if value not in CHIMES:
         raise ValueError(f"must be false, true or one of {', '.join(sorted(CHIMES))}")
+    return value
+
+
+def _keep_open(value: float) -> float:
+    if -1 < value < 0:
+        raise ValueError("must be -1 (always open), or at least 0")
     return value
 
 
@@ -74,13 +80,13 @@ class Zone(Section):
     tail_ms: Annotated[Number, Field(ge=0, le=5000)] = Field(
         default=0, description="Silence after the sound (ms), for devices that swallow the end."
     )
-    keep_open_s: Annotated[Number, Field(ge=-1)] = Field(
-        default=ALWAYS_OPEN,
+    keep_open_s: Annotated[Number, Field(ge=-1), AfterValidator(_keep_open)] = Field(
+        default=-1.0,
         description="How long the device stays open after the last sound (s); "
         "-1 = always, 0 = close at once. An open one starts fastest, and nobody else may use it.",
     )
-    chime: Annotated[str | None, BeforeValidator(_chime)] = Field(
-        default=None, description="Chime before announcements: false, true or a name."
+    chime: Annotated[Literal[False] | str, BeforeValidator(_chime)] = Field(
+        default=False, description="Chime before announcements: false, true or a name."
     )
 
 
@@ -232,7 +238,8 @@ def _template(value: Any) -> Any:
         parts = list(string.Formatter().parse(value))
     except ValueError as error:
         raise ValueError(
-            f"{error}; write {{{{ and }}}} for braces that are not variables"
+            "has a brace without its partner; a variable looks like {who}, "
+            "a brace that begins none is written {{ or }}"
         ) from error
     for _, name, form, conversion in parts:
         # "{a.b}" and "{a[0]}" would let a template reach into Python objects.
@@ -255,7 +262,7 @@ class Phrase(Section):
 
 def _zones(value: Any) -> Any:
     if isinstance(value, dict) and ALL_ZONES in value:
-        raise ValueError(f'"{ALL_ZONES}" cannot be the name of a zone, it means every zone')
+        raise WrongKeyError(ALL_ZONES, "cannot be the name of a zone, it means every zone")
     return value
 
 

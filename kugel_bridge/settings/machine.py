@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from kugel_bridge.settings.places import cache_directory, device_id, queue_path
-from kugel_bridge.settings.values import FilePath, Section, Slug, Slugs, Whole
+from kugel_bridge.settings.values import (
+    FilePath,
+    Section,
+    Slug,
+    Slugs,
+    Whole,
+    WrongKeyError,
+)
 from kugel_bridge.settings.voice import WyomingUri
 
 
@@ -90,13 +97,14 @@ class Local(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Local:
         if self.engine == "wyoming" and self.wyoming_uri is None:
-            raise ValueError(
-                'has the engine wyoming but no server; set local.wyoming_uri = "tcp://host:port"'
+            raise WrongKeyError(
+                "engine", 'needs a server; set local.wyoming_uri = "tcp://host:port"'
             )
         if self.engine != "wyoming" and self.wyoming_uri is not None:
-            raise ValueError(
-                f"has wyoming_uri but the engine {self.engine}; "
-                'set local.engine = "wyoming", or remove local.wyoming_uri'
+            raise WrongKeyError(
+                "wyoming_uri",
+                f'is not used by local.engine = "{self.engine}"; '
+                'set local.engine = "wyoming", or remove local.wyoming_uri',
             )
         return self
 

@@ -146,9 +146,6 @@ def _of(section: BaseModel | type[BaseModel], name: str) -> Iterator[Entry]:
         else:
             default = None if info.is_required() else info.get_default(call_default_factory=True)
         fixed = info.default_factory is None
-        # A zone without a chime says false, TOML has no null.
-        if key == "chime" and default is None:
-            default = False
         yield Entry(
             section=name,
             key=key,

@@ -26,9 +26,9 @@ def queue_path() -> Path:
     return state_directory() / "queue.db"
 
 
-def usage_path() -> Path:
-    """The database of what the gateway's keys have used."""
-    return state_directory() / "usage.db"
+def usage_path(queue: Path) -> Path:
+    """The database of what the gateway's keys have used: beside the queue's."""
+    return queue.parent / "usage.db"
 
 
 def alerts_directory() -> Path:

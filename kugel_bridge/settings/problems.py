@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from kugel_bridge.ops.secrets import MASK
 from kugel_bridge.settings.house import Alert, Alerts
 from kugel_bridge.settings.sources import SECRET_PATHS
 from kugel_bridge.settings.tree import Settings, fields
+from kugel_bridge.settings.values import WrongKeyError
 
 KeyPath = tuple[str, ...]
 
@@ -58,6 +58,9 @@ def problems_of(error: ValidationError, origins: Mapping[KeyPath, str]) -> list[
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"] if part != "[key]")
         kind, value = item["type"], item["input"]
+        if isinstance(error_of_ours := item.get("ctx", {}).get("error"), WrongKeyError):
+            path = (*path, error_of_ours.key)
+            value = value.get(error_of_ours.key) if isinstance(value, Mapping) else None
         # A union reports once for each of its members; the first one is enough.
         if path in found:
             continue
@@ -132,12 +135,19 @@ def _unknown(path: KeyPath) -> str:
 
 
 def _near_key(path: KeyPath) -> str:
+    import difflib
+
     *above, name = path
-    near = difflib.get_close_matches(name.lower(), known_keys(tuple(above)), n=1, cutoff=0.6)
+    known = known_keys(tuple(above))
+    if name in known:
+        return ""
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     return f"; did you mean {'.'.join([*above, *near])}?" if near else ""
 
 
 def _shown_unknown(path: KeyPath, value: Any) -> str:
+    import difflib
+
     # A secret under a mistyped name is still a secret.
     if not isinstance(value, bool | int | float) and (
         _SECRET_NAME.search(path[-1])

@@ -16,7 +16,7 @@ class SinkKind(enum.StrEnum):
     NULL = "null"
 
 
-_ALLOWED = '"alsa:<card or PCM name>", "wav:<file>", "snapcast:<host:port>" or "null:"'
+_ALLOWED = '"alsa:<card or PCM name>", "wav:<file>" or "null:"'
 
 
 @dataclass(frozen=True, slots=True)

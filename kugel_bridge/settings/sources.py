@@ -121,6 +121,12 @@ def from_credentials() -> Source:
     return Source(values, origins)
 
 
+def missing_credentials() -> str:
+    """The directory in $CREDENTIALS_DIRECTORY if there is none of that name, else empty."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return directory if directory and not Path(directory).is_dir() else ""
+
+
 def from_conventional_variable() -> Source:
     """The key, from the variable that KugelAudio's own programs use."""
     key = os.environ.get(KEY_VARIABLE, "")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, cast
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kugel_bridge.ops.secrets import MASK
@@ -14,6 +15,7 @@ from kugel_bridge.settings.cloud import Cloud
 from kugel_bridge.settings.doors import Gateway, Hermes, HomeAssistant, Mqtt, Wyoming
 from kugel_bridge.settings.house import Alerts, Levels, Phrase, Quiet, Zones
 from kugel_bridge.settings.machine import Cache, Device, Local, Log, Queue
+from kugel_bridge.settings.places import usage_path
 from kugel_bridge.settings.values import Language, Slug
 
 SOURCES: ContextVar[tuple[PydanticBaseSettingsSource, ...]] = ContextVar("SOURCES", default=())
@@ -62,6 +64,17 @@ class Settings(BaseSettings):
         # pydantic-settings' own readers skip what they do not know and forget where a value
         # came from; ours (sources.py) do neither.
         return (init_settings, *SOURCES.get())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usage_beside_the_queue(cls, data: Any) -> Any:
+        match data:
+            case {"queue": {"path": str() | Path() as queue}, **rest}:
+                gateway = rest.get("gateway", {})
+                if isinstance(gateway, Mapping):
+                    beside = {"usage_path": usage_path(Path(queue))}
+                    return {**data, "gateway": beside | dict(gateway)}
+        return data
 
     @property
     def default_zone(self) -> str:

@@ -21,6 +21,14 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class WrongKeyError(ValueError):
+    """What does not fit together in a section, told of the key in it that should change."""
+
+    def __init__(self, key: str, remedy: str) -> None:
+        super().__init__(remedy)
+        self.key = key
+
+
 def slug_of(text: str) -> str:
     """The nearest name of `[a-z0-9_-]{1,64}`, "kugel" where nothing is left of it."""
     slug = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-")[:64].strip("-")

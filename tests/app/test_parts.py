@@ -48,8 +48,8 @@ def test_an_address_of_its_own_is_enough_for_a_cloud_and_has_phrases_of_its_own(
 
 
 def test_the_local_engine_can_be_switched_off() -> None:
-    assert parts.local_source(settings(local={"engine": "none"})) is None
-    assert parts.local_source(settings()) is not None
+    assert parts.local_rung(settings(local={"engine": "none"})) is None
+    assert parts.local_rung(settings()) is not None
 
 
 def test_a_cache_of_no_size_is_none(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_every_level_has_its_rule() -> None:
 async def test_the_bridge_speaks_through_a_wyoming_server() -> None:
     async with speaking() as uri:
         local = {"engine": "wyoming", "wyoming_uri": uri}
-        source = parts.local_source(Settings.model_validate({"local": local}))
+        source = parts.local_rung(Settings.model_validate({"local": local}))
         assert source is not None
         chunks = [c async for c in source.stream(Utterance(text="Hallo", language="de"))]
     assert sum(chunk.frames for chunk in chunks) == 500

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -219,6 +222,18 @@ async def test_stats_count(cache: Cache, digests: dict[str, str]) -> None:
     assert said.code == 0
     assert "phrases          2\n" in said.out
     assert "of 16 MB" in said.out
+    assert f"counted since    {stats['counted_since']}\n" in said.out
+    assert datetime.fromisoformat(stats["counted_since"]) <= datetime.now(UTC)
+
+
+async def test_counts_keep_their_beginning(
+    cache: Cache, digests: dict[str, str], tmp_path: Path
+) -> None:
+    long_ago = "2020-01-01T00:00:00+00:00"
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "cache.db")) as index, index:
+        assert index.execute("UPDATE Cache SET value = ? WHERE key = 'since'", (long_ago,)).rowcount
+    for _ in range(2):
+        assert json.loads((await cache("stats", "--json")).out)["counted_since"] == long_ago
 
 
 async def test_what_one_machine_exports_the_other_imports(

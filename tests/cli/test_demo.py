@@ -76,6 +76,48 @@ def test_what_cannot_be_done_is_one_line(command: Command, tmp_path: Path) -> No
     assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
 
 
+def test_a_configuration_is_read(process: Command, command: Command, tmp_path: Path) -> None:
+    file, wav = tmp_path / "given.toml", tmp_path / "demo.wav"
+    file.write_text("[mqtt]\nport = 0\n")
+    said = command("demo", "--exit", "--wav", str(wav), "--config", str(file))
+    assert (said.code, said.out) == (2, "")
+    assert said.err == f"kugel-bridge: mqtt.port = 0 ({file}, line 2): must be at least 1\n"
+    file.write_text('[words.en]\nhello = "Good evening, everybody"\n')
+    argv = ("demo", "--exit", "--broker", "amqtt", "--wav", str(wav), "--text", "Hello.")
+    said = process(*argv, "--config", str(file))
+    assert said.code == 0, said.err
+    assert f"{len('Good evening, everybody.')} characters sent to the cloud" in said.out
+    # What could be tried has ended with it.
+    assert "To try" not in said.out
+    assert "Ctrl-C" not in said.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_nothing_is_left_of_one_that_is_ended_while_it_speaks(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kugel_bridge", "demo", "--broker", "mosquitto"),
+        *("--wav", tmp_path / "demo.wav"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    out = ""
+    async with asyncio.timeout(30):
+        while "received" not in out:
+            out += (await process.stdout.readline()).decode()
+        process.send_signal(number)
+        _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
+    port = re.search(r"Mosquitto on 127\.0\.0\.1:(\d+)", out)
+    assert port is not None
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", int(port[1]))
+    assert list(tmp_path.glob("kugel-bridge-demo-*")) == []
+
+
 async def test_without_mosquitto_it_is_told_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

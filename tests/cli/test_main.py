@@ -59,7 +59,13 @@ def test_a_command_like_no_other_gets_a_hint(command: Run) -> None:
 def test_what_is_not_built_is_said_so(command: Run, name: str) -> None:
     said = command(name, "--whatever")
     assert (said.code, one_line(said.err)) == (2, True)
-    assert "not yet supported" in said.err
+    assert "not yet supported; " in said.err
+    assert "`kugel-bridge config check`" in said.err or "<base>/<device>/request/" in said.err
+
+
+def test_the_help_of_the_daemon_names_its_exit_codes(command: Run) -> None:
+    told = command("run", "--help").out
+    assert [code for code in ("0", "1", "78", "130") if f" {code} " not in told] == []
 
 
 @pytest.mark.parametrize(

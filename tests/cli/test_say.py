@@ -108,9 +108,9 @@ async def test_what_is_refused_is_told_with_1(broker: Mosquitto, say: Say, tmp_p
     async with living(configured(tmp_path, broker.port, zones=TWO_ZONES)):
         said = await say("Hi", "--zone", "main", "--zone", "garden")
         assert said.code == 1
-        assert said.out == (
-            "rejected in main,garden, no zone 'garden' here; there are: main, attic\n"
-        )
+        refused, spoken = said.out.splitlines()
+        assert refused == "rejected in garden, no zone 'garden' here; there are: main, attic"
+        assert spoken.startswith("finished in main, from local, ")
         said = await say("Hi", "--chime", "nonsense")
         assert said.code == 1
         assert "no chime 'nonsense'" in said.out
@@ -172,28 +172,54 @@ async def test_every_field_is_sent(broker: Mosquitto, say: Say, quick: str, tmp_
         "--tag": ("tag", "t"),
         "--dedupe": ("dedupe", 0),
         "--offline": ("offline", "speak"),
-        "--priority": ("priority", "low"),
+        "--priority": ("priority", "70"),
+        "--format": ("format", "text"),
+        "--reply-to": ("reply_to", "kugel/reply/mine"),
         "--id": ("id", "mine"),
     }
     options = [text for name, (_, value) in sent.items() for text in (name, str(value))]
-    options += ["--chime", "--repeat", "2", "--repeat-pause", "0.1", "--cache", "refresh"]
+    options += [
+        "--chime",
+        "--preempt",
+        "--repeat",
+        "2",
+        "--repeat-pause",
+        "0.1",
+        "--cache",
+        "refresh",
+    ]
     async with (
         living(configured(tmp_path, broker.port, gateway=quick)),
         Caller(broker.port) as caller,
     ):
         await say("--no-wait", "Hi", "--zone", "main", *options)
         fields = await caller.heard_on("kugel/hall/say")
-        assert fields.pop("reply_to").startswith("kugel/reply/")
         # None of them is unknown to the bridge.
-        assert "ignored" not in await caller.event("started", "mine")
+        event = await caller.event("started", "mine")
+        assert "ignored" not in event
+        assert event["priority"] == "high"
     assert fields == {
         "text": "Hi",
         "zones": ["main"],
         "chime": True,
+        "preempt": True,
         "repeat": {"count": 2, "pause_s": 0.1},
         "cache": "refresh",
         **dict(sent.values()),
     }
+
+
+async def test_the_outcome_goes_to_the_callers_topic_too(
+    broker: Mosquitto, say: Say, quick: str, tmp_path: Path
+) -> None:
+    async with (
+        living(configured(tmp_path, broker.port, gateway=quick)),
+        Caller(broker.port) as caller,
+    ):
+        said = await say("Hi", "--reply-to", "kugel/reply/mine", "--id", "mine")
+        assert said.code == 0, said.err
+        told = await caller.heard_on("kugel/reply/mine")
+        assert (told["event_type"], told["id"]) == ("finished", "mine")
 
 
 async def test_phrases_and_segments_are_spoken(
@@ -339,7 +365,17 @@ async def test_what_no_bridge_would_take_is_not_sent(
     [
         ((), "nothing to say"),
         (("   ",), "nothing to say"),
-        (("Hi", "--priority", "urgent"), "--priority"),
+        (("Hi", "--priority", "loud"), "a number from 0 to 100"),
+        (("Hi", "--priority", "101"), "a number from 0 to 100"),
+        (("Hi", "--id", ""), "1 to 256 characters on one line"),
+        (("Hi", "--id", "a\nb"), "1 to 256 characters on one line"),
+        (("Hi", "--id", "a" * 257), "1 to 256 characters on one line"),
+        (("Hi", "--format", "html"), "--format"),
+        (("A", "--segments", '["B"]'), "only one of text, segments"),
+        (("A", "--segments", '["B"]', "--explain"), "only one of text, segments"),
+        (("A", "--phrase", "door"), "only one of text, phrase"),
+        (("--chime", "Hi."), "--chime took 'Hi.'"),
+        (("--end-chime", "Hi."), "--end-chime=NAME"),
         (("Hi", "--timeout", "0"), "--timeout"),
         (("Hi", "--timeout", "nan"), "--timeout"),
         (("Hi", "--speed", "nan"), "--speed"),

@@ -71,7 +71,14 @@ def test_what_looks_like_a_secret_is_masked_too(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["the author ization", "3 tokens used", "api key is missing", "key=5 voice=2", "cloud.api_key"],
+    [
+        "the author ization",
+        "3 tokens used",
+        "api key is missing",
+        "key=5 voice=2",
+        "cloud.api_key",
+        "it holds cloud.api_key, mqtt.password, gateway.keys and everybody may read it",
+    ],
 )
 def test_ordinary_words_are_left_alone(line: str) -> None:
     assert SecretFilter(["abc"]).masked(line) == line

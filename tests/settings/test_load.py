@@ -210,10 +210,43 @@ def test_texts_of_the_user_s_are_kept_as_written(loaded: Loader) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chime", "name"), [("false", None), ("true", "ding-dong"), ('"ding"', "ding")]
+    ("chime", "name"), [("false", False), ("true", "ding-dong"), ('"ding"', "ding")]
 )
-def test_a_chime_is_off_on_or_named(loaded: Loader, chime: str, name: str | None) -> None:
-    assert loaded(f"[zones.a]\nchime = {chime}\n").settings.zones["a"].chime == name
+def test_a_chime_is_off_on_or_named(loaded: Loader, chime: str, name: str | bool) -> None:
+    settings = loaded(f"[zones.a]\nchime = {chime}\n").settings
+    assert settings.zones["a"].chime == name
+    assert settings.shown["zones"]["a"]["chime"] == name
+
+
+@pytest.mark.parametrize("keep_open_s", [-1, 0, 0.5])
+def test_a_device_stays_open_always_or_for_a_time(loaded: Loader, keep_open_s: float) -> None:
+    settings = loaded(f"[zones.a]\nkeep_open_s = {keep_open_s}\n").settings
+    assert settings.zones["a"].keep_open_s == keep_open_s
+
+
+def test_usage_is_counted_beside_the_queue_unless_told_otherwise(
+    loaded: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", "/s")
+    queue = "[queue]\npath = '~/a/q.db'\n"
+    beside = loaded(f"{queue}[gateway]\nport = 8781\n")
+    assert beside.settings.gateway.usage_path == Path.home() / "a" / "usage.db"
+    assert beside.settings.gateway.port == 8781
+    assert beside.origin(("gateway", "usage_path")) == "default"
+    assert loaded(queue).settings.gateway.usage_path == Path.home() / "a" / "usage.db"
+    assert loaded("").settings.gateway.usage_path == Path("/s/usage.db")
+    own = loaded(f"{queue}[gateway]\nusage_path = '/u.db'\n")
+    assert own.settings.gateway.usage_path == Path("/u.db")
+
+
+def test_a_missing_directory_of_credentials_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load().warnings == ()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "gone"))
+    [warning] = load().warnings
+    assert warning.startswith(f"$CREDENTIALS_DIRECTORY = {tmp_path}/gone: no such directory")
 
 
 def test_settings_cannot_be_changed(loaded: Loader) -> None:
@@ -242,6 +275,15 @@ def test_a_file_with_a_secret_that_everybody_may_read_earns_a_warning(
     assert f"chmod 600 {file}" in warning
     file.chmod(0o600)
     assert load(file).warnings == ()
+
+
+def test_an_alert_without_its_recording_earns_a_warning(loaded: Loader, tmp_path: Path) -> None:
+    file = tmp_path / "smoke.wav"
+    text = f"[alerts.smoke]\nfile = '{file}'\n"
+    (warning,) = loaded(text).warnings
+    assert warning.startswith(f"alerts.smoke.file = {file}: no such file")
+    file.touch()
+    assert loaded(text).warnings == ()
 
 
 def test_a_file_without_secrets_may_be_read_by_everybody(open_folder: Path) -> None:

@@ -37,6 +37,7 @@ def complaint(loaded: Loader, text: str) -> str:
         ("[alerts.a]\ntexxt = 'x'\n", "did you mean alerts.a.text?"),
         ("[alerts]\ndirr = 'x'\n", "did you mean alerts.dir?"),
         ("[priority.hihg]\n", "did you mean priority.high?"),
+        ("[priority]\nhigh = true\n", "priority.high = true ({file}, line 2): must be a table"),
         ("[zones.a]\nvolume = true\n", "zones.a.volume = true ({file}, line 2): must be a number"),
         ("[zones.a]\nvolume = nan\n", "must be a finite number"),
         ("[mqtt]\ntls = 'maybe'\n", 'mqtt.tls = "maybe" ({file}, line 2): must be true or false'),
@@ -44,36 +45,52 @@ def complaint(loaded: Loader, text: str) -> str:
         ("[device]\ngroups = 7\n", "must be a list"),
         ("mqtt = 7\n", "must be a table"),
         ("[device]\nid = 'My House'\n", "'my-house' would be a valid name"),
-        ("[device]\nid = 'group'\n", "device.id ({file}, line 2): "),
+        ("[device]\nid = 'group'\n", 'device.id = "group" ({file}, line 2): '),
         ("[device]\ngroups = ['A b']\n", "device.groups.0"),
         ("[zones.'My Zone']\n", "'my-zone' would be a valid name"),
-        ("[zones.all]\n", '"all" cannot be the name of a zone'),
-        ("[zones.a]\nsink = 'pulse:x'\n", '"alsa:<card or PCM name>", "wav:<file>"'),
+        ("[zones.all]\n", "zones.all ({file}, line 1): cannot be the name of a zone"),
+        ("[zones.a]\nsink = 'pulse:x'\n", '"alsa:<card or PCM name>", "wav:<file>" or "null:"'),
         ("[zones.a]\nsink = 'wav:'\n", 'needs something after "wav:"'),
         ("[zones.a]\nsink = 'alsa:hw:0,0'\n", "by its index"),
+        ("[zones.a]\nkeep_open_s = -0.5\n", "must be -1 (always open), or at least 0"),
         ("[zones.a]\nchime = 'gong'\n", "must be false, true or one of"),
         ("[cloud]\nregion = 'mars'\n", "must be 'default' or 'eu'"),
         ("[cloud]\nlanguage = 'german'\n", '"en" or "de"'),
         ("[cloud]\nvoice_id = true\n", "kugel-bridge voices"),
         ("[cloud]\nbase_url = 'ftp://x'\n", "must look like https://host"),
         ("[cloud]\nspeed = 3\n", "must be at most 1.2"),
-        ("[local]\nengine = 'wyoming'\n", "set local.wyoming_uri"),
+        (
+            "[local]\nengine = 'wyoming'\n",
+            'local.engine = "wyoming" ({file}, line 2): needs a server; set local.wyoming_uri',
+        ),
         ("[local]\nwyoming_uri = 'tcp://x:1'\n", 'set local.engine = "wyoming"'),
         ("[local]\nwyoming_uri = 'x:1'\n", '"tcp://127.0.0.1:10200"'),
         ("[log]\nlevel = 'loud'\n", "must be 'debug', 'info', 'warning' or 'error'"),
         ("[words]\ndeutsch = {}\n", "language code"),
         ("[phrases.a]\n", "phrases.a.text ({file}, line 1): must be set"),
         ("[phrases.a]\ntext = '{a.b}'\n", "a variable looks like {{who}}"),
-        ("[phrases.a]\ntext = '{'\n", "for braces that are not variables"),
+        ("[phrases.a]\ntext = '{'\n", "a variable looks like {{who}}"),
         ("[alerts.a]\n", "alerts.a ({file}, line 1): needs either text or file"),
         ("[alerts.a]\ntext = 5\n", "must be a text, or a table"),
-        ("[mqtt]\npassword = 'x'\n", "mqtt ({file}, line 1): has a password but no username"),
-        ("[mqtt]\nca_file = '/x'\n", "has ca_file but tls is off"),
+        (
+            "[mqtt]\npassword = 'x'\n",
+            "mqtt.password = ******** ({file}, line 2): needs a username; set mqtt.username",
+        ),
+        (
+            "[mqtt]\nca_file = '/x'\n",
+            'mqtt.ca_file = "/x" ({file}, line 2): needs tls; set mqtt.tls = true',
+        ),
         ("[mqtt]\ntls = true\nca_file = '/no/such'\n", 'mqtt.ca_file = "/no/such"'),
         ("[mqtt]\nbase_topic = 'a/#'\n", "must be a topic without"),
         ("[mqtt]\nextra_topics = ['kugel/#']\n", "mqtt.extra_topics ({file}, line 2): "),
-        ("[gateway]\nhost = '0.0.0.0'\n", "would be open to everybody"),
+        (
+            "[gateway]\nhost = '0.0.0.0'\n",
+            'gateway.host = "0.0.0.0" ({file}, line 2): would be open to everybody',
+        ),
         ("[gateway]\nkeys = ['sha256:12']\n", "64 hexadecimal digits"),
+        ("[gateway]\nkeys = ['a-key', 'eu-key']\n", "begins with eu-, which clients take"),
+        ("[gateway]\nkeys = ['us-key']\n", "begins with us-, which clients take"),
+        ("[gateway]\nkeys = ['global-key']\n", "begins with global-, which clients take"),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_remedy(
@@ -135,6 +152,10 @@ def test_no_complaint_shows_a_secret(loaded: Loader, text: str) -> None:
         loaded(text)
     problems = getattr(caught.value, "problems", ())
     assert "hunter2" not in " ".join([str(caught.value), repr(problems)])
+
+
+def test_the_right_name_with_a_wrong_value_is_not_called_a_slip(loaded: Loader) -> None:
+    assert "did you mean" not in complaint(loaded, "[priority]\nhigh = true\n")
 
 
 def test_a_complaint_about_a_variable_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,13 @@ def test_voices_are_added_changed_and_hidden(loaded: Loader) -> None:
         ("[gateway]\nhidden_voices = ['nobody']\n", "gateway.hidden_voices"),
         ("[gateway]\nhidden_voices = [9999]\n", "there is no voice '9999'"),
         ("[gateway.voices.'My Voice']\nid = 5\n", "'my-voice' would be a valid name"),
+        (
+            "[gateway.voices.a]\nid = 5\nlanguages = ['de']\nespeak = 'nonsense'\n",
+            'gateway.voices.a.espeak = "nonsense" ({file}, line 4): must begin with a language',
+        ),
+        ("[gateway.voices.a]\nid = 5\nespeak = 'nonsense'\n", "must begin with a language"),
+        ("[gateway.voices.a]\nid = 5\nlanguages = 'fr'\nespeak = 'de+f4'\n", "none of fr"),
+        ("[gateway.voices.espeak-de-male]\nespeak = 'en'\n", "it speaks none of de"),
         ("[gateway.voices.5]\nid = 5\nespeak = 'de'\n", "would look like an id"),
         ("[gateway.voices.a]\nid = 5\nespeak = '-w /tmp/x'\n", '"de+f4"'),
         ("[gateway.voices.a]\nid = 5\nwyoming = 'http://x:1'\n", '"tcp://127.0.0.1:10200"'),
