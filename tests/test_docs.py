@@ -13,6 +13,8 @@ from kugel_bridge.cli.commands import COMMANDS
 from kugel_bridge.conductor.controls import Controls
 from kugel_bridge.gateway.app import METERED_PATHS
 from kugel_bridge.gateway.metrics import Metrics
+from kugel_bridge.gateway.openapi import document
+from kugel_bridge.kugelaudio.catalogue import Model
 from kugel_bridge.model.report import Outcome, SourceKind, Step
 from kugel_bridge.model.status import AudioStatus, CloudStatus, PlayState
 from kugel_bridge.mqtt.aliases import ANNOUNCEMENT
@@ -60,6 +62,14 @@ def test_nothing_built_is_listed_as_missing() -> None:
     listed = words(section(README, "Not yet supported"))
     keys = {word.split(" ")[0] for word in listed if re.match(r"[a-z_]+\.[a-z_*.]+", word)}
     assert keys == {entry.path for entry in NOT_YET}
+
+
+def test_what_the_package_and_the_gateway_lack_is_listed_as_missing() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = words(section(README, "Not yet supported"))
+    assert ("snapcast" in listed) is not ("snapcast" in project["optional-dependencies"])
+    front = document(Model("any", "Any", max_input_characters=200))["paths"]["/"]["get"]
+    assert ("/" in listed) is ("text/html" not in front["responses"]["200"]["content"])
 
 
 def documented_keys() -> dict[tuple[str, str], tuple[str, str]]:

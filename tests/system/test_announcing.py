@@ -121,7 +121,7 @@ async def test_a_retained_request_is_rejected_and_not_spoken(
         await caller.say({"text": "For ever", "id": "kept"}, retain=True)
         rejected = await caller.event()
         assert (rejected["event_type"], rejected["id"]) == ("rejected", "kept")
-        assert rejected["reason"].startswith("retained")
+        assert rejected["reason"] == "retained"
         await caller.say({"text": "Fresh", "id": "fresh"})
         assert (await caller.event())["id"] == "fresh"
 
@@ -166,6 +166,20 @@ async def test_the_same_id_is_spoken_once_and_answered_twice(
         await caller.event("finished", "two")
     assert [text for text, *_ in engine.asked] == ["Once", "Other"]
     assert [e["event_type"] for e in caller.events if e["id"] == "one"].count("finished") == 1
+
+
+async def test_what_cannot_be_read_counts_as_rejected_and_is_the_last_outcome(
+    broker: Mosquitto, caller: Caller, tmp_path: Path
+) -> None:
+    async with living(settings_for(tmp_path, broker.port)):
+        await caller.say({"text": "Hello", "id": "odd", "reply_to": f"{ROOT}/availability"})
+        assert "a bridge writes there" in (await caller.event())["reason"]
+        async with asyncio.timeout(30):
+            while (last := (await caller.state())["last"]) is None:
+                pass
+        assert (last["id"], last["outcome"], last["zone"]) == ("odd", "rejected", "main")
+        counts = (await caller.request("health_check"))["data"]["announcements"]
+        assert counts == {"rejected": 1}
 
 
 async def test_a_response_topic_gets_the_outcome_with_its_correlation(
@@ -256,3 +270,6 @@ async def test_state_availability_info_and_health_are_retained(
     assert not any(secret in payload for payload in kept.values())
     state = json.loads(kept[f"{ROOT}/state"])
     assert (state["state"], state["audio"], state["speaking"]) == ("idle", "ok", False)
+    # Nobody was there when the program began: what is kept is from the time after.
+    assert state["cloud"] == "unreachable"
+    assert json.loads(kept[f"{ROOT}/health"])["mqtt"]["connected"] is True

@@ -185,6 +185,58 @@ async def test_a_stored_alert_is_spoken_by_name(
         assert "water" in rejected["reason"]
 
 
+async def test_a_recording_that_is_missing_is_told_and_replaced_by_a_tone_until_it_is_there(
+    broker: Mosquitto, caller: Caller, tmp_path: Path
+) -> None:
+    from kugel_bridge.audio.wav import wav_bytes
+
+    file = tmp_path / "smoke.wav"
+    alerts = {"smoke": {"file": str(file)}}
+    async with living(settings_for(tmp_path, broker.port, alerts=alerts)):
+        health = await caller.heard_on(f"{ROOT}/health")
+        assert str(file) in health["alerts"]["problems"]["smoke"]
+        await caller.say("smoke", topic="alert")
+        beeped = await caller.event("finished")
+        assert (beeped["source"], beeped["text"]) == ("tone", "smoke")
+        assert f"alert 'smoke' cannot be played: cannot read {file}" in beeped["reason"]
+        checked = (await caller.request("health_check"))["data"]
+        assert (checked["healthy"], "smoke" in checked["problem"]) == (False, True)
+        (row,) = (await caller.request("alerts/check"))["data"]["alerts"]
+        assert (row["ready"], str(file) in row["problem"]) == (False, True)
+        file.write_bytes(wav_bytes(hum(0.3)))
+        assert (await caller.request("alerts/check"))["data"]["alerts"] == [
+            {"name": "smoke", "ready": True}
+        ]
+        await caller.say("smoke", topic="alert")
+        assert (await caller.event("finished"))["source"] == "alert"
+        assert (await caller.request("health_check"))["data"]["healthy"] is True
+
+
+async def test_what_a_request_does_not_know_is_refused_and_nothing_is_done(
+    broker: Mosquitto, caller: Caller, tmp_path: Path
+) -> None:
+    async with speaking(tmp_path, broker.port, ScriptedEngine([hum(3.0)])):
+        await caller.say({"text": "A long one", "id": 7})
+        await caller.event("started", "7")
+        for verb in ("stop", "skip", "clear", "pause", "health_check", "usage", "cache/stats"):
+            refused = await caller.request(verb, {"identity": 7, "transaction": 5})
+            assert (refused["status"], refused["transaction"]) == ("error", 5)
+            assert "not known here: 'identity'; the request takes " in refused["error"]
+        assert "text: 5" in (await caller.request("explain", {"text": 5}))["error"]
+        assert "pinned: 5" in (await caller.request("cache/pin", {"pinned": 5}))["error"]
+        answer = await caller.request("skip", {"id": 7, "priority": 50})
+        assert answer["data"] == {"skipped": 1}
+
+
+async def test_a_button_that_says_press_names_nothing(
+    broker: Mosquitto, caller: Caller, tmp_path: Path
+) -> None:
+    async with speaking(tmp_path, broker.port, ScriptedEngine([hum(3.0)])):
+        await caller.say(LONG)
+        await caller.event("started", "long")
+        assert (await caller.request("stop", "PRESS"))["data"] == {"stopped": 1}
+
+
 async def test_a_phrase_is_filled_in(broker: Mosquitto, caller: Caller, tmp_path: Path) -> None:
     phrases = {"door": {"text": "{who} is at the door"}}
     async with living(settings_for(tmp_path, broker.port, phrases=phrases)):

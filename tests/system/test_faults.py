@@ -282,6 +282,27 @@ async def test_a_wrong_configuration_ends_with_78_and_one_line(tmp_path: Path) -
     assert "mqtt.host" in daemon.log
 
 
+async def test_an_alert_without_words_is_refused_at_the_start(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, settings_for(tmp_path, 1) | {"alerts": {"fire": {"text": "***"}}})
+    await daemon.start()
+    assert await daemon.ended() == 78
+    assert daemon.log.count("\n") == 1
+    assert "alerts.fire.text" in daemon.log
+
+
+async def test_without_a_cache_an_alert_is_spoken(
+    broker: Mosquitto, caller: Caller, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    async with serving(ScriptedEngine([hum(0.1)])) as gateway:
+        settings = settings_for(tmp_path, broker.port, gateway=gateway.url)
+        settings["alerts"] = {"fire": {"text": "Fire!"}}
+        async with Daemon(tmp_path, settings) as daemon:
+            await eventually(lambda: "not kept for good" in daemon.log)
+            await caller.say("fire", topic="alert")
+            assert (await caller.event("finished"))["text"] == "Fire!"
+
+
 async def until_stored(path: Path, announcement_id: str) -> None:
     """Return when the announcement has a row."""
     await eventually(lambda: announcement_id in {e.announcement.id for e in stored_entries(path)})
