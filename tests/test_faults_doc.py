@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -18,6 +19,14 @@ ROWS = {
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
+@functools.cache
+def functions_in(path: str) -> set[str]:
+    """The names of all functions of a file."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(tree) if isinstance(node, functions)}
+
+
 def test_every_fault_has_its_row() -> None:
     assert list(ROWS) == list(range(1, 44))
 
@@ -28,10 +37,7 @@ def test_every_named_test_exists(number: int) -> None:
     rest = NAMED.sub("", tests).strip()
     assert rest in ("", "(open)"), f"row {number} names something that is no test: {rest}"
     for path, name in NAMED.findall(tests):
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-        known = {node.name for node in ast.walk(tree) if isinstance(node, functions)}
-        assert name in known, f"row {number}: {path} has no {name}"
+        assert name in functions_in(path), f"row {number}: {path} has no {name}"
 
 
 def test_no_row_is_open() -> None:

@@ -59,7 +59,7 @@ async def test_speed_changes_the_length_and_not_the_pitch(language: str, variant
         return await recorded(source.stream(spoken))
 
     usual = await at(1.0)
-    for speed in (0.8, 0.9, 1.1, 1.2):
+    for speed in (0.8, 1.2):
         other = await at(speed)
         assert spoken_s(other) == pytest.approx(spoken_s(usual) / speed, rel=0.08)
         assert pitch(other) == pytest.approx(pitch(usual), rel=0.03)

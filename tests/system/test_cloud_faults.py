@@ -190,7 +190,7 @@ async def test_when_a_limit_is_over_the_alarm_comes_first(
     broker: Mosquitto, caller: Caller, card: SimCard, tmp_path: Path
 ) -> None:
     engine = Recital(QUICK_S)
-    limited = "on=/ws/* do=refuse status=429 retry_after=2 times=1"
+    limited = "on=/ws/* do=refuse status=429 retry_after=4 times=1"
     async with house(tmp_path, broker, engine, limited):
         await caller.state(cloud="limited")
         for priority in ("low", "normal", "critical"):

@@ -23,7 +23,7 @@ SPEECH_S = 0.08
 WANTED = {"a": "high", "b": "normal", "c": "low", "d": "normal"}
 """What is announced: id and text in one, with its priority; none cuts another short."""
 WAIT_S = 60.0
-QUICK_STRIDE = 41
+QUICK_STRIDE = 71
 """The quick versions try one point in so many, the long ones every single one."""
 AT_ONCE = 2
 
