@@ -15,6 +15,7 @@ from kugel_bridge.kugelaudio.messages import SpeechRequest
 from kugel_bridge.model.errors import ConfigurationError
 from kugel_bridge.model.pcm import PcmChunk
 from kugel_bridge.settings.tree import Settings
+from kugel_bridge.speech.cache import PhraseCache
 from tests.broker import free_port
 from tests.gateway.in_front import HELLO, client_for
 from tests.gateway_server import WAIT_S, ScriptedEngine, hum, serving
@@ -47,7 +48,12 @@ async def said(url: str, request: SpeechRequest = HELLO) -> bytes:
     return b"".join(bytes(chunk.data) for chunk in chunks if isinstance(chunk, PcmChunk))
 
 
-async def test_a_gateway_of_its_own_keeps_phrases_from_one_run_to_the_next(tmp_path: Path) -> None:
+async def test_a_gateway_of_its_own_keeps_phrases_from_one_run_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine a look-up takes longer than an announcement would wait for it.
+    limits = PhraseCache.__init__.__kwdefaults__
+    monkeypatch.setitem(limits, "lookup_timeout_s", WAIT_S)
     upstream = ScriptedEngine([hum(1.0)])
     async with serving(upstream) as service:
         for _ in range(2):
